@@ -1,0 +1,71 @@
+/* backend-tcg.h - the template backend: one IR block to host code, in one pass over the block.  Knows nothing
+ * of x86 as a guest: it sees IR, slots, helper tables.  Thread: the vCPU's that runs the code. */
+#ifndef BACKEND_TCG_BACKEND_TCG_H
+#define BACKEND_TCG_BACKEND_TCG_H
+
+#include "ir/ir.h"
+
+/* --- What translated code and the runtime share.  All of it hangs on the state pointer: the runtime places
+ * a struct tcg_context right BEFORE the guest state (state - sizeof(struct tcg_context)).
+ *
+ * softmmu: one flat table a (mode, read|write): entry[page number, bits 12..47 of the address] = host page
+ * address - guest page address ("addend"), or 0 where the fast path may not be taken.  The tables are sparse
+ * reservations of 2^36 entries.  No tag: an address whose bits 48..63 are not the copies of bit 47 lands,
+ * through the addend, at a non-canonical host address, and the host's SIGSEGV sends it to the slow path. */
+#define TCG_TABLE_ENTRIES (1ull << 36)
+struct tcg_jump { uint64_t tag; void *code; };  /* tag = pc ^ (mode_id << 48) ; code 0 never matches (tag ~0) */
+#define TCG_JUMP_ENTRIES 4096u
+/* index of a PC in the jump table */
+static inline unsigned tcg_jump_hash(uint64_t pc) { return (unsigned)((pc ^ pc >> 12) & (TCG_JUMP_ENTRIES - 1)); }
+
+struct tcg_context {
+    int64_t *read_table, *write_table;   /* of the present mode (read also in the host's GS base) */
+    struct tcg_jump *jumps;              /* TCG_JUMP_ENTRIES */
+    void *block;                         /* out: the user pointer of the block that was left */
+    uint64_t exit_site;                  /* out: see TCG_EXIT_* */
+    uint64_t host_mxcsr, reserved[9];
+    /* slow paths, set by the runtime: guest access of `size` at `address`; the value is passed and returned in
+     * integers up to 8 bytes, otherwise through `vector`.  A fault: state.faulted != 0 on return. */
+    uint64_t (*slow_load)(void *state, uint64_t address, unsigned size_access /* size | access << 8 */);
+    void (*slow_store)(void *state, uint64_t address, uint64_t value, unsigned size_access);
+    uint64_t (*slow_translate)(void *state, uint64_t address, unsigned size_access); /* host address, or 0: leave and interpret this instruction (or fault pending) */
+    uint8_t vector[64] __attribute__((aligned(64)));
+} __attribute__((aligned(64)));
+
+/* --- Code buffer: one mapping to write, another to run. */
+struct tcg_buffer;
+struct tcg_buffer *tcg_buffer_new(size_t size);   /* NULL: errno says why */
+void tcg_buffer_free(struct tcg_buffer *);
+/* The whole area in run addresses, for signal handlers. */
+bool tcg_buffer_contains(const struct tcg_buffer *, const void *host_pc);
+
+/* --- Compile */
+struct tcg_block {             /* what the runtime keeps of a translation */
+    void *entry;               /* run address; enter through tcg_run, or be jumped to by other blocks */
+    uint32_t code_size;
+    struct tcg_exit {          /* chainable exits, at most TCG_MAX_EXITS */
+        uint32_t jump_offset;  /* of the patchable jmp, from entry */
+        uint32_t stub_offset;  /* where it goes while it is not chained */
+        int32_t pc_offset;     /* target PC - block PC */
+    } exits[6];
+    unsigned exit_count;
+    struct tcg_fault_site { uint32_t fast_offset, slow_offset; } *sites; /* SIGSEGV at fast goes to slow; malloc'd, owned by the caller */
+    unsigned site_count;
+};
+#define TCG_MAX_EXITS 6
+struct tcg_options { const struct ir_guest *guest; uint64_t pc; uint64_t mode_id; void *user; bool icount; bool same_page_only; };
+enum tcg_result { TCG_OK, TCG_FULL /* no room in [at, limit): evict and retry */, TCG_TOO_COMPLEX /* take a shorter block */ };
+/* Compiles `block` into the buffer at offset *at (advanced past the code), never past limit. */
+enum tcg_result __attribute__((warn_unused_result))
+tcg_compile(struct tcg_buffer *, size_t *at, size_t limit, const struct ir_block *, const struct tcg_options *, struct tcg_block *out);
+void tcg_chain(struct tcg_buffer *, const struct tcg_block *from, unsigned exit, const struct tcg_block *to); /* to = NULL: unchain */
+
+/* --- Run.  Returns when a block leaves; *exit_index >= 0 tells which chainable exit of context->block it
+ * was, -1 for others.  state.pc is the guest PC to go on at, registers are in the state. */
+enum ir_leave tcg_run(void *state, const struct ir_guest *, const void *entry, int *exit_index);
+/* Call once per vCPU thread before tcg_run, and after the mode's tables change. */
+void tcg_tables_set(struct tcg_context *, int64_t *read_table, int64_t *write_table);
+/* From the SIGSEGV handler: where to resume instead, or NULL where host_pc is no known access of this block. */
+const void *tcg_fault_resume(const struct tcg_block *, const void *host_pc);
+
+#endif

@@ -1,0 +1,133 @@
+/* frontend.h - x86 as a guest: architectural state, decoding, lifting to IR, the semantic helpers that lifted
+ * code calls, paging, exceptions and interrupts, CPU models.
+ * Knows no host and no translator.  What it needs of the machine comes through struct x86_bus.
+ * All functions run on the vCPU's own thread and touch only the x86_cpu that they are given. */
+#ifndef FRONTEND_FRONTEND_H
+#define FRONTEND_FRONTEND_H
+
+#include "ir/ir.h"
+
+struct x86_fpr { uint64_t mantissa; uint16_t exponent; uint16_t pad[3]; } __attribute__((aligned(16)));
+struct x86_zmm { uint64_t q[8]; } __attribute__((aligned(64)));
+struct x86_state {
+#define FIELD(ctype, name, dims, ir_type, state_class, hot, reset) ctype name dims;
+#include "frontend/state.def"
+};
+enum x86_seg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS };
+enum x86_gpr { X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP, X86_RSI, X86_RDI };
+enum x86_vector { X86_DE, X86_DB, X86_NMI, X86_BP, X86_OF, X86_BR, X86_UD, X86_NM, X86_DF, X86_TS = 10, X86_NP,
+                  X86_SS_FAULT, X86_GP, X86_PF, X86_MF = 16, X86_AC, X86_MC, X86_XM };
+
+/* `mode`: all of the state that the lifter specialises a block on.  Two blocks with the same bytes and the
+ * same mode mean the same. */
+enum x86_mode {
+    X86_MODE_CPL = 3,               /* bits 0-1 */
+    X86_MODE_CODE16 = 0 << 2, X86_MODE_CODE32 = 1 << 2, X86_MODE_CODE64 = 2 << 2, X86_MODE_CODE = 3 << 2,
+    X86_MODE_PE = 1 << 4, X86_MODE_VM = 1 << 5,
+    X86_MODE_SS32 = 1 << 6,         /* stack pointer is ESP (ignored in 64-bit code) */
+    X86_MODE_LMA = 1 << 7,
+    X86_MODE_TF = 1 << 8,           /* #DB after every instruction: blocks of one instruction */
+    X86_MODE_SHADOW = 1 << 9,       /* the one-instruction shadow of STI or MOV SS is on: blocks of one instruction */
+    X86_MODE_EM = 1 << 10, X86_MODE_TS = 1 << 11, X86_MODE_MP = 1 << 12, X86_MODE_OSFXSR = 1 << 13,
+    X86_MODE_FP_TRAPS = 1 << 14,    /* some SSE exception is unmasked in MXCSR: FP goes by the slow, checking way */
+    X86_MODE_AC = 1 << 15,          /* alignment checks are on (CPL 3, CR0.AM, EFLAGS.AC) */
+    X86_MODE_FLAT_SHIFT = 16,       /* bits 16-21, one a segment (enum x86_seg): base + offset needs no limit, type or
+                                       null check for any access that the block makes by it (CS: readable too) */
+    X86_MODE_ZERO_SHIFT = 22,       /* bits 22-27: flat and base 0 */
+    X86_MODE_IOPL_OK = 1 << 28,     /* CPL <= IOPL: CLI, STI, IN, OUT and the like need no more checks */
+    X86_MODE_XSAVE = 1 << 29,       /* CR4.OSXSAVE */
+    X86_MODE_DEBUG = 1 << 30,       /* DR7 has an enabled breakpoint (blocks of one instruction, data breakpoints checked) */
+};
+
+struct x86_model;
+struct x86_cpu;
+enum x86_flush { X86_FLUSH_ALL, X86_FLUSH_NON_GLOBAL, X86_FLUSH_PAGE };
+/* What the machine offers its CPU.  ctx is x86_cpu.bus_ctx. */
+struct x86_bus {
+    /* Guest linear memory, with all rights checked; access = enum ir_access (IR_AS_SUPERVISOR for descriptor
+     * tables).  False: a fault is pending in cpu->state and nothing was done. size up to 64. */
+    bool (*read)(struct x86_cpu *, uint64_t linear, unsigned size, unsigned access, void *to);
+    bool (*write)(struct x86_cpu *, uint64_t linear, unsigned size, unsigned access, const void *from);
+    bool (*probe)(struct x86_cpu *, uint64_t linear, unsigned size, unsigned access);
+    /* Host pointer to guest RAM for [linear, linear + *size), *size cut to what lies in one page; NULL where it
+     * is not plain RAM (then use read/write), or where a fault is pending (state.faulted). For bulk string moves. */
+    void *(*pointer)(struct x86_cpu *, uint64_t linear, unsigned *size, unsigned access);
+    /* Guest physical memory, for page walks. cas: true where *expected was there and is replaced. */
+    uint64_t (*phys_read)(struct x86_cpu *, uint64_t physical, unsigned size);
+    bool (*phys_cas)(struct x86_cpu *, uint64_t physical, unsigned size, uint64_t expected, uint64_t desired);
+    uint32_t (*io_read)(struct x86_cpu *, uint16_t port, unsigned size);
+    void (*io_write)(struct x86_cpu *, uint16_t port, unsigned size, uint32_t value);
+    /* Interrupt controller: vector to deliver (acknowledges it), or -1.  */
+    int (*interrupt_take)(struct x86_cpu *);
+    uint64_t (*apic_read)(struct x86_cpu *, uint32_t msr); /* IA32_APIC_BASE, IA32_TSC_DEADLINE, x2APIC 0x800..: */
+    bool (*apic_write)(struct x86_cpu *, uint32_t msr, uint64_t value); /* false: #GP */
+    uint8_t (*tpr_read)(struct x86_cpu *); void (*tpr_write)(struct x86_cpu *, uint8_t cr8);
+    uint64_t (*tsc)(struct x86_cpu *);   /* clock's TSC, before tsc_offset */
+    void (*tlb_flush)(struct x86_cpu *, enum x86_flush, uint64_t linear);
+    void (*mode_changed)(struct x86_cpu *); /* state.mode is new */
+    void (*shutdown)(struct x86_cpu *);  /* triple fault */
+};
+struct x86_cpu {
+    struct x86_state state;   /* first: helpers get its address */
+    const struct x86_model *model;
+    const struct x86_bus *bus;
+    void *bus_ctx;
+    uint64_t lacked[16];      /* reserved for counters of #UD by name: see x86_lacked_print */
+};
+
+/* --- State */
+enum x86_reset_kind { X86_RESET_POWER, X86_RESET_INIT };
+void x86_reset(struct x86_cpu *, enum x86_reset_kind);
+void x86_mode_update(struct x86_cpu *);   /* derives state.mode; call after any change it depends on */
+uint32_t x86_eflags_get(const struct x86_state *);
+void x86_eflags_set(struct x86_state *, uint32_t value, uint32_t mask); /* mask: bits that may change */
+void x86_state_print(FILE *, const struct x86_state *); /* `info registers` */
+extern const struct ir_guest x86_guest;   /* slots and helpers, for IR consumers */
+
+/* --- Decode and lift */
+struct x86_fetch {       /* guest bytes; returns how many of max were put in `to` (0: a fault is pending).
+                            Called at most for one page at a time. */
+    unsigned (*bytes)(void *ctx, uint64_t linear, unsigned max, uint8_t *to);
+    void *ctx;
+};
+struct x86_lift_limits { unsigned insns, bytes; bool icount; };
+/* Lifts from linear address `linear` (PC `pc` = offset in CS) until a jump, a mode change, a limit, or a page's end
+ * (an instruction that straddles is lifted if it is the first).  False: the fetch of the first instruction
+ * faulted (pending in the state).  Undecodable bytes lift to #UD.  block->guest_bytes tells how many bytes it depends on. */
+bool x86_lift(const struct x86_model *, uint32_t mode, uint64_t pc, uint64_t linear, const struct x86_fetch *,
+              const struct x86_lift_limits *, struct ir_block *);
+/* Disassembles one instruction to text (Intel syntax); returns its length, 0 where undecodable. */
+unsigned x86_disassemble(uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned size, char *text, size_t text_size);
+void x86_lacked_print(FILE *); /* instructions that no table row covers and that were met, with counts */
+
+/* --- Exceptions and interrupts.  All leave state.rip and everything else as the manual says. */
+void x86_raise(struct x86_cpu *, unsigned vector);                    /* makes a fault pending */
+void x86_raise_error(struct x86_cpu *, unsigned vector, uint32_t error);
+void x86_deliver_fault(struct x86_cpu *);   /* delivers the pending fault; double and triple faults included */
+void x86_deliver_interrupt(struct x86_cpu *, unsigned vector); /* external; wakes from HLT */
+void x86_deliver_nmi(struct x86_cpu *);
+void x86_single_step(struct x86_cpu *); /* after an instruction run in X86_MODE_TF: pends and delivers #DB */
+
+/* Data breakpoints: to be called for each access in X86_MODE_DEBUG; pends #DB (a trap) on a hit. */
+void x86_debug_data(struct x86_cpu *, uint64_t linear, unsigned size, bool write);
+
+/* --- Paging.  The walk reads and sets A/D bits through the bus. */
+struct x86_page {
+    uint64_t physical;      /* of the byte asked for */
+    uint64_t page_size;     /* 4096, 2 MiB, 4 MiB, 1 GiB */
+    uint8_t readable, writable, executable; /* for the access's privilege, as things stand now; writable only once D is set */
+    bool global, user;
+};
+/* access: enum ir_access; user: CPL 3 rights (unless IR_AS_SUPERVISOR).  False: #PF (or #GP/#SS non-canonical) pending. */
+bool x86_translate(struct x86_cpu *, uint64_t linear, unsigned access, bool user, struct x86_page *);
+/* For debuggers: no faults, no A/D, no rights; false where unmapped. */
+bool x86_translate_debug(struct x86_cpu *, uint64_t linear, uint64_t *physical);
+
+/* --- CPU models */
+const struct x86_model *x86_model_find(const char *spec, char *error, size_t size); /* "x86-64-v2,+aes,-cx16"; caller frees with x86_model_free; NULL: error says why */
+void x86_model_free(const struct x86_model *);
+void x86_model_list(FILE *);
+bool x86_model_has(const struct x86_model *, unsigned feature); /* enum in frontend/internal.h */
+void x86_cpuid(const struct x86_cpu *, uint32_t leaf, uint32_t subleaf, uint32_t out[4]); /* EAX EBX ECX EDX */
+
+#endif

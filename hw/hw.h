@@ -1,0 +1,141 @@
+/* hw.h - devices and the bus they sit on: what a device may know is its registers' offsets, one interrupt line
+ * per pin, and the clock.  A device knows neither its address, nor the machine, nor the CPU, nor how guest code
+ * is run.  Wired only in hw/pc.c.
+ * Thread: unless a line says otherwise every function here is called with the machine's lock held. */
+#ifndef HW_HW_H
+#define HW_HW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+
+struct device { const struct device_ops *ops; };
+struct device_ops {
+    const char *name;
+    uint32_t (*read)(struct device *, uint32_t offset, unsigned size);   /* size 1, 2 or 4 */
+    void (*write)(struct device *, uint32_t offset, unsigned size, uint32_t value);
+    void (*reset)(struct device *);
+    void (*free)(struct device *);
+};
+
+/* An interrupt line or any other wire; the receiver decides what a level change means. */
+struct irq_line { void (*set)(void *receiver, int pin, int level); void *receiver; int pin; };
+static inline void irq_set(const struct irq_line *irq, int level) { if (irq->set) irq->set(irq->receiver, irq->pin, level); }
+
+/* --- Clock: virtual time in ns, and alarms on it.  The owner (machine or test) implements it. */
+struct clock;
+struct alarm { void (*fire)(void *ctx); void *ctx; uint64_t deadline_ns; struct clock *clock; bool armed; struct alarm *next; };
+struct clock {
+    uint64_t (*now)(struct clock *);             /* ns since machine start; any thread */
+    void (*changed)(struct clock *);             /* the earliest deadline may have changed; may be NULL */
+    struct alarm *alarms;                        /* sorted by deadline */
+};
+static inline uint64_t clock_now(struct clock *c) { return c->now(c); }
+void alarm_init(struct alarm *, struct clock *, void (*fire)(void *), void *ctx);
+void alarm_set(struct alarm *, uint64_t deadline_ns);   /* re-arms */
+void alarm_cancel(struct alarm *);
+uint64_t clock_next_deadline(const struct clock *);     /* UINT64_MAX: none */
+void clock_run_alarms(struct clock *);                  /* fires all that are due */
+
+/* --- Byte stream between a device (UART, debug port) and the user. */
+struct chardev { void (*write)(void *ctx, const uint8_t *bytes, size_t size); void *ctx; };
+
+/* --- Address space: regions of RAM, ROM and devices.  Reads of nothing give all ones. */
+enum region_kind { REGION_RAM, REGION_ROM, REGION_DEVICE };
+struct region { uint64_t base, size; enum region_kind kind; uint8_t *host; struct device *device; uint32_t offset; const char *name; struct region *next; };
+struct address_space { struct region *regions; /* the latest added lies on top */ };
+bool space_add_memory(struct address_space *, enum region_kind, uint64_t base, uint64_t size, uint8_t *host, const char *name);
+bool space_add_device(struct address_space *, uint64_t base, uint64_t size, struct device *, uint32_t offset, const char *name);
+void space_remove(struct address_space *, uint64_t base, struct device *);
+const struct region *space_find(const struct address_space *, uint64_t address);
+uint64_t space_read(struct address_space *, uint64_t address, unsigned size);   /* sizes 1, 2, 4, 8 */
+void space_write(struct address_space *, uint64_t address, unsigned size, uint64_t value);
+void space_print(FILE *, const struct address_space *);  /* `info mtree` */
+void space_free(struct address_space *);
+
+/* --- Devices; each constructor returns NULL when out of memory. */
+struct device *pic_new(struct irq_line output /* INTR */);                     /* offsets 0,1 master; 2,3 slave; 4,5 ELCR 4d0,4d1 */
+void pic_set_irq(void *pic, int irq, int level);                               /* fits irq_line.set */
+int pic_acknowledge(struct device *);                                          /* vector; spurious where none */
+struct lapic_bus;                                                              /* delivers messages between local APICs */
+struct device *lapic_new(struct clock *, uint8_t id, struct irq_line output /* to the CPU: something is deliverable */);
+int lapic_acknowledge(struct device *);          /* highest deliverable vector, moves it to ISR; -1: none; -2: ExtINT (ask the PIC) */
+void lapic_set_lint(void *lapic, int pin, int level);   /* 0 = LINT0 (PIC's INTR), 1 = NMI */
+void lapic_deliver(struct device *, unsigned vector, unsigned delivery_mode, bool level_triggered);
+bool lapic_deliver_message(struct device *, uint32_t destination, bool logical, unsigned delivery_mode, unsigned vector, bool level);
+void lapic_on_eoi(struct device *, void (*eoi)(void *ctx, unsigned vector), void *ctx);   /* level vectors, for the IOAPIC */
+void lapic_on_nmi(struct device *, struct irq_line nmi, struct irq_line init, struct irq_line sipi /* level = vector */);
+bool lapic_msr_read(struct device *, uint32_t msr, uint64_t *value);      /* 0x1b, 0x6e0, 0x800-0x8ff; false: #GP */
+bool lapic_msr_write(struct device *, uint32_t msr, uint64_t value);
+uint64_t lapic_base(struct device *);            /* IA32_APIC_BASE */
+uint8_t lapic_tpr_get(struct device *); void lapic_tpr_set(struct device *, uint8_t tpr);  /* 8 bits: CR8 << 4 */
+void lapic_tsc_scale(struct device *, uint64_t (*tsc_to_ns)(void *ctx, uint64_t tsc), void *ctx); /* for TSC-deadline */
+struct device *ioapic_new(struct device *lapic, uint8_t id);
+void ioapic_set_irq(void *ioapic, int pin, int level);
+void ioapic_eoi(void *ioapic, unsigned vector);
+struct device *pit_new(struct clock *, struct irq_line output);                /* offsets 0-3; channel 2 gate through pit_port61 */
+struct device *port61_new(struct clock *, struct device *pit);                 /* port 0x61 */
+struct device *rtc_new(struct clock *, struct irq_line irq8, const struct tm *start);  /* offsets 0,1 */
+void rtc_set_cmos(struct device *, unsigned index, uint8_t value);
+struct device *hpet_new(struct clock *, struct irq_line (*route)(void *ctx, int irq), void *ctx); /* 0x400 bytes */
+struct device *uart_new(struct clock *, struct irq_line irq, struct chardev out);   /* 16550A, 8 offsets */
+size_t uart_receive(struct device *, const uint8_t *bytes, size_t size);      /* how many it took */
+bool uart_has_room(struct device *);
+void uart_on_room(struct device *, void (*room)(void *ctx), void *ctx);        /* the receiver has room again */
+struct device *i8042_new(struct irq_line irq1, struct irq_line irq12, struct irq_line reset_line, struct irq_line a20); /* offsets 0 (0x60), 4 (0x64) */
+void i8042_key(struct device *, unsigned set1_scancode);  /* with 0xe0 in bits 8..15, bit 7 = release */
+void i8042_mouse(struct device *, int dx, int dy, int dz, unsigned buttons);
+struct device *acpi_pm_new(struct clock *, struct irq_line sci, struct irq_line power_off, struct irq_line suspend); /* PIIX4 PM block, 64 bytes */
+void acpi_pm_power_button(struct device *);
+struct device *port92_new(struct irq_line reset_line, struct irq_line a20);
+struct device *portcf9_new(struct irq_line reset_line);
+struct device *debugcon_new(struct chardev out);                               /* port 0xe9 */
+struct device *debugexit_new(void (*exit)(void *ctx, int status), void *ctx);  /* isa-debug-exit: status (value << 1) | 1 */
+struct device *fwcfg_new(void);                                                /* 0x510-0x51b: select, data, DMA address */
+bool fwcfg_add(struct device *, uint16_t key, const void *bytes, size_t size); /* copies */
+bool fwcfg_add_file(struct device *, const char *name, const void *bytes, size_t size);
+void fwcfg_dma_memory(struct device *, struct address_space *);
+struct pci_bus;
+struct device *pci_host_new(struct address_space *memory, struct address_space *io);  /* i440FX: offsets 0 (0xcf8), 4 (0xcfc); has PIIX3 ISA at 1.0, IDE's place at 1.1, PIIX4 PM at 1.3 */
+void pci_host_pirq(struct device *, void (*set_irq)(void *ctx, int irq, int level), void *ctx);
+
+/* --- The PC */
+struct pc;
+struct pc_config {
+    uint64_t ram_size;             /* bytes */
+    uint8_t *ram;                  /* ram_size bytes of host memory, owned by the caller */
+    struct clock *clock;
+    struct irq_line cpu_interrupt; /* level: the CPU has something to take (pc_interrupt_take) */
+    struct irq_line cpu_nmi;
+    struct irq_line cpu_init;      /* INIT signal */
+    struct irq_line reset_request, shutdown_request;
+    void (*debug_exit)(void *ctx, int status); void *debug_exit_ctx;
+    struct chardev serial[2], debug_console;
+    uint64_t (*tsc_to_ns)(void *ctx, uint64_t tsc); void *tsc_ctx;
+    struct { const uint8_t *bytes; size_t size; } kernel, initrd; const char *cmdline;  /* for fw_cfg and direct boot */
+};
+struct pc *pc_new(const struct pc_config *, char *error, size_t error_size);   /* error: why, where NULL */
+void pc_free(struct pc *);
+void pc_reset(struct pc *);
+struct address_space *pc_memory(struct pc *);
+struct address_space *pc_io(struct pc *);
+struct device *pc_serial(struct pc *, unsigned index);
+struct device *pc_lapic(struct pc *);
+int pc_interrupt_take(struct pc *);      /* vector or -1 */
+struct device *pc_pm(struct pc *);
+struct device *pc_keyboard(struct pc *);
+
+/* --- Direct boot (hw/boot.c): puts a kernel in RAM and says with which CPU state it starts. */
+struct boot_entry {
+    enum { BOOT_LINUX64, BOOT_LINUX32, BOOT_PVH, BOOT_REAL16, BOOT_MULTIBOOT } protocol;
+    uint64_t entry, zero_page /* RSI / ESI / EBX */, page_table /* CR3 for 64 bit */, gdt, gdt_limit, stack;
+};
+/* Loads bzImage or ELF, initrd, command line, ACPI and SMBIOS tables and the memory map.  False: error has one line. */
+bool boot_load(const struct pc_config *, struct boot_entry *, char *error, size_t error_size);
+/* ACPI and SMBIOS tables, made by us (hw/acpi.c, hw/smbios.c); both put below 1 MiB; return the RSDP's / entry point's address. */
+uint64_t acpi_build(uint8_t *ram, uint64_t ram_size);
+uint64_t smbios_build(uint8_t *ram, uint64_t ram_size);
+
+#endif

@@ -1,0 +1,322 @@
+/* The cpu-exec loop: takes requests and interrupts, finds the next block, runs it in its tier, and deals with
+ * the reason for which it left.  Runs on the vCPU's own thread. */
+#define _GNU_SOURCE
+#include "runtime/internal.h"
+#include <errno.h>
+#include <string.h>
+
+#define INTERPRETED_MODES (X86_MODE_TF | X86_MODE_SHADOW | X86_MODE_DEBUG | X86_MODE_AC)
+
+/* --- What the interpreter asks of the machine */
+static bool env_translate(void *state, uint64_t address, unsigned size, unsigned access)
+{
+    return softmmu_probe(state, address, size, access & IR_RW ? access : access | IR_READ);
+}
+/* translate has checked the rights; which they were is not known here, so the access is made with the widest
+ * ones that the translation could have had. */
+static void env_load(void *state, uint64_t address, unsigned size, void *to)
+{
+    struct x86_cpu *cpu = state;
+    if (!softmmu_read(cpu, address, size, IR_READ, to)) {
+        cpu->state.faulted = 0;
+        softmmu_read(cpu, address, size, IR_READ | IR_AS_SUPERVISOR, to);
+    }
+}
+static void env_store(void *state, uint64_t address, unsigned size, const void *from)
+{
+    struct x86_cpu *cpu = state;
+    if (!softmmu_write(cpu, address, size, IR_WRITE, from)) {
+        cpu->state.faulted = 0;
+        softmmu_write(cpu, address, size, IR_WRITE | IR_AS_SUPERVISOR, from);
+    }
+}
+static void env_raise(void *state, unsigned vector, bool has_error, uint64_t error)
+{
+    if (has_error)
+        x86_raise_error(state, vector, (uint32_t)error);
+    else
+        x86_raise(state, vector);
+}
+
+static enum ir_leave interpret(struct vcpu *v, const struct ir_block *block, unsigned *insns)
+{
+    struct ir_env env = {
+        .state = &v->cpu.state, .guest = &x86_guest, .pc = v->cpu.state.rip,
+        .translate = env_translate, .load = env_load, .store = env_store, .raise = env_raise,
+    };
+    uint64_t start = cycles();
+    enum ir_leave leave = ir_interpret(block, &env, insns);
+    v->stats.interpreted += cycles() - start;
+    return leave;
+}
+
+/* --- Interrupts and waiting */
+void vcpu_kick(struct machine *m)
+{
+    if (m->vcpu)
+        __atomic_store_n(&m->vcpu->cpu.state.stop, 1, __ATOMIC_SEQ_CST);
+    pthread_cond_broadcast(&m->wake_vcpu);
+}
+
+static bool interrupt_open(const struct x86_state *s) { return s->eflags & 1 << 9 && !s->shadow; }
+
+static void take_interrupt(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    pthread_mutex_lock(&m->lock);
+    int vector = pc_interrupt_take(m->pc);
+    pthread_mutex_unlock(&m->lock);
+    if (vector < 0)
+        return;
+    if (m->config.trace & TRACE_INT)
+        fprintf(m->config.trace_file, "interrupt %02x at %04x:%016lx\n", (unsigned)vector,
+                v->cpu.state.seg_sel[X86_CS], v->cpu.state.rip);
+    v->stats.interrupts++;
+    v->cpu.state.halted = 0;
+    x86_deliver_interrupt(&v->cpu, (unsigned)vector);
+}
+
+static bool wake_reason(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    return atomic_load(&m->requests) || (atomic_load(&m->interrupt_level) && v->cpu.state.eflags & 1 << 9) ||
+           v->cpu.state.nmi_pending || !v->cpu.state.halted;
+}
+
+/* Sleeps until an interrupt, a request or the next alarm; the alarm is run right here, which saves a thread
+ * switch for each timer tick of an idle guest. */
+static void wait_halted(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    uint64_t start = cycles();
+    pthread_mutex_lock(&m->lock);
+    while (!wake_reason(v)) {
+        uint64_t deadline = clock_next_deadline(&m->clock), now = machine_now(m);
+        if (deadline != UINT64_MAX && m->config.icount) {
+            if (deadline > now)
+                m->icount_ns += deadline - now; /* an idle guest's time passes at once */
+            clock_run_alarms(&m->clock);
+        } else if (deadline <= now) {
+            clock_run_alarms(&m->clock);
+        } else if (deadline == UINT64_MAX) {
+            pthread_cond_wait(&m->wake_vcpu, &m->lock);
+        } else {
+            struct timespec until;
+            clock_gettime(CLOCK_MONOTONIC, &until);
+            uint64_t ns = (uint64_t)until.tv_nsec + (deadline - now) % 1000000000u;
+            until.tv_sec += (time_t)((deadline - now) / 1000000000u + ns / 1000000000u);
+            until.tv_nsec = (long)(ns % 1000000000u);
+            pthread_cond_timedwait(&m->wake_vcpu, &m->lock, &until);
+        }
+    }
+    pthread_mutex_unlock(&m->lock);
+    v->stats.idle += cycles() - start;
+}
+
+/* --- Requests from other threads.  False: the machine ends. */
+static bool serve_requests(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    bool go_on = true;
+    pthread_mutex_lock(&m->lock);
+    for (;;) {
+        unsigned r = atomic_load(&m->requests);
+        if (r & REQUEST_QUIT) {
+            go_on = false;
+            break;
+        }
+        if (r & REQUEST_RESET) {
+            atomic_fetch_and(&m->requests, ~REQUEST_RESET);
+            machine_reset_now(m);
+        }
+        if (!(r & REQUEST_STOP))
+            break;
+        m->parked = true;
+        pthread_cond_broadcast(&m->parked_changed);
+        pthread_cond_wait(&m->wake_vcpu, &m->lock);
+    }
+    m->parked = !go_on;
+    pthread_cond_broadcast(&m->parked_changed);
+    pthread_mutex_unlock(&m->lock);
+    return go_on;
+}
+
+/* --- Instruction counting: virtual time advances by what was run, alarms fire on this thread. */
+#define ICOUNT_NS 1u
+static void icount_begin(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    pthread_mutex_lock(&m->lock);
+    clock_run_alarms(&m->clock);
+    uint64_t deadline = clock_next_deadline(&m->clock);
+    pthread_mutex_unlock(&m->lock);
+    uint64_t ns = deadline == UINT64_MAX ? 10000000 : deadline > m->icount_ns ? deadline - m->icount_ns : 1;
+    v->icount_slice = ns > 10000000 ? 10000000 : (int64_t)(ns / ICOUNT_NS);
+    if (v->icount_slice < 1)
+        v->icount_slice = 1;
+    v->cpu.state.icount = v->icount_slice;
+}
+static void icount_end(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    int64_t ran = v->icount_slice - v->cpu.state.icount;
+    m->icount_ns += (uint64_t)(ran > 0 ? ran : 0) * ICOUNT_NS;
+    v->icount_slice = v->cpu.state.icount = 0;
+}
+/* Time as the guest reads it in the middle of a slice. */
+uint64_t vcpu_icount_now(struct machine *m)
+{
+    struct vcpu *v = m->vcpu;
+    return m->icount_ns + (uint64_t)(v->icount_slice - v->cpu.state.icount) * ICOUNT_NS;
+}
+
+/* --- Running */
+/* What is due after an instruction that was run alone: the shadow ends, single-step traps (SDM 3B 17.3.1.4). */
+static void after_single(struct vcpu *v, uint32_t mode, enum ir_leave leave)
+{
+    struct x86_state *s = &v->cpu.state;
+    if (leave == IR_LEAVE_FAULT)
+        return;
+    bool fresh = s->shadow && !(mode & X86_MODE_SHADOW);
+    if (s->shadow && !fresh) {
+        s->shadow = 0;
+        x86_mode_update(&v->cpu);
+    }
+    if (mode & X86_MODE_TF && !(fresh && s->shadow == 2))
+        x86_single_step(&v->cpu);
+}
+
+static enum ir_leave run_single(struct vcpu *v)
+{
+    unsigned insns;
+    uint32_t mode = v->cpu.state.mode;
+    struct ir_block *one = &v->tbs.scratch;
+    v->stats.single++;
+    if (!tb_lift_one(v, one))
+        return IR_LEAVE_FAULT;
+    enum ir_leave leave = interpret(v, one, &insns);
+    v->cpu.state.icount -= insns;
+    after_single(v, mode, leave);
+    return leave;
+}
+
+static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
+{
+    *exit = -1;
+    if (!tb->code.entry) {
+        unsigned insns;
+        enum ir_leave leave = interpret(v, &tb->ir, &insns);
+        v->cpu.state.icount -= insns;
+        return leave;
+    }
+    uint64_t start = cycles();
+    v->tcg.block = NULL;
+    enum ir_leave leave = tcg_run(&v->cpu.state, &x86_guest, tb->code.entry, exit);
+    v->stats.translated += cycles() - start;
+    return leave;
+}
+
+static void deliver_fault(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    struct x86_state *s = &v->cpu.state;
+    if (m->config.trace & TRACE_INT)
+        fprintf(m->config.trace_file, "exception %02x error %x address %016lx at %04x:%016lx\n", s->fault_vector,
+                s->fault_has_error ? s->fault_error : 0, s->fault_address, s->seg_sel[X86_CS], s->rip);
+    v->stats.faults++;
+    x86_deliver_fault(&v->cpu);
+}
+
+/* One step of the loop: a chain of blocks, or one instruction. *last and *exit: the chainable exit that was taken. */
+static void step(struct vcpu *v, struct tb **last, int *exit)
+{
+    struct x86_state *s = &v->cpu.state;
+    bool trace = v->machine->config.trace & (TRACE_EXEC | TRACE_CPU);
+    enum ir_leave leave;
+    if (s->mode & INTERPRETED_MODES) {
+        *last = NULL;
+        leave = run_single(v);
+    } else {
+        struct tb *tb = tb_find(v);
+        if (!tb) {
+            *last = NULL;
+            return; /* the fetch faulted: delivered by the loop */
+        }
+        if (trace)
+            trace_cpu(v, tb);
+        else if (*last && *exit >= 0)
+            tb_chain(v, *last, *exit, tb);
+        leave = run_block(v, tb, exit);
+        *last = *exit >= 0 ? v->tcg.block : NULL;
+    }
+    if (s->faulted == SOFTMMU_INTERPRET) {
+        s->faulted = 0;
+        leave = IR_LEAVE_INTERPRET;
+    }
+    /* EXIT: the instructions left do not suffice for the whole block (--icount): one by one. */
+    if (leave == IR_LEAVE_INTERPRET || leave == IR_LEAVE_EXIT) {
+        *last = NULL;
+        run_single(v);
+    }
+}
+
+static void vcpu_loop(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    struct x86_state *s = &v->cpu.state;
+    struct tb *last = NULL;
+    int exit = -1;
+    for (;;) {
+        if (__atomic_exchange_n(&s->stop, 0, __ATOMIC_SEQ_CST) || atomic_load(&m->requests)) {
+            last = NULL;
+            if (atomic_load(&m->requests) && !serve_requests(v))
+                return;
+        }
+        if (v->tbs.dead) {
+            last = NULL;
+            tb_reap(v);
+        }
+        if (s->faulted) {
+            last = NULL;
+            deliver_fault(v);
+            continue;
+        }
+        if (s->nmi_pending && !s->nmi_masked && !s->shadow) {
+            s->nmi_pending = 0;
+            s->halted = 0;
+            x86_deliver_nmi(&v->cpu);
+            continue;
+        }
+        if (atomic_load(&m->interrupt_level) && interrupt_open(s)) {
+            last = NULL;
+            take_interrupt(v);
+            continue;
+        }
+        if (s->halted) {
+            wait_halted(v);
+            continue;
+        }
+        if (m->config.icount)
+            icount_begin(v);
+        step(v, &last, &exit);
+        if (m->config.icount)
+            icount_end(v);
+    }
+}
+
+void *vcpu_thread(void *arg)
+{
+    struct vcpu *v = arg;
+    signals_thread(v);
+    v->tcg.read_table = NULL; /* the host's GS base is this thread's own */
+    softmmu_mode(v);
+    uint64_t start = cycles();
+    vcpu_loop(v);
+    v->stats.total += cycles() - start;
+    signals_thread_end();
+    pthread_mutex_lock(&v->machine->lock);
+    v->machine->parked = true;
+    pthread_cond_broadcast(&v->machine->parked_changed);
+    pthread_mutex_unlock(&v->machine->lock);
+    return NULL;
+}

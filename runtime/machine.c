@@ -1,0 +1,575 @@
+/* A machine: its memory, its PC, its vCPU thread and its main loop. */
+#define _GNU_SOURCE
+#include "runtime/internal.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define TSC_PER_NS 1u            /* the guest's TSC runs at 1 GHz */
+#define CODE_BUFFER (48u << 20)
+
+/* --- The CPU's side of the machine (struct x86_bus) */
+static struct machine *machine_of(struct x86_cpu *cpu) { return cpu->bus_ctx; }
+
+static uint64_t bus_phys_read(struct x86_cpu *cpu, uint64_t physical, unsigned size)
+{
+    struct machine *m = machine_of(cpu);
+    uint64_t value = 0;
+    uint8_t *host = softmmu_ram(m, physical);
+    if (host) {
+        memcpy(&value, host, size);
+        return value;
+    }
+    pthread_mutex_lock(&m->lock);
+    value = space_read(pc_memory(m->pc), physical, size);
+    pthread_mutex_unlock(&m->lock);
+    return value;
+}
+
+static bool bus_phys_cas(struct x86_cpu *cpu, uint64_t physical, unsigned size, uint64_t expected, uint64_t desired)
+{
+    struct machine *m = machine_of(cpu);
+    uint8_t *host = softmmu_ram(m, physical);
+    if (!host)
+        return true; /* page tables in MMIO or ROM: A and D bits are lost */
+    uint64_t page = softmmu_ram_page(m, host);
+    if (page == ~0ull)
+        return true;
+    if (m->vcpu->tbs.pages[page].tbs)
+        tb_written(m->vcpu, page, (unsigned)(physical & (PAGE - 1)), size);
+    if (size == 8)
+        return __atomic_compare_exchange_n((uint64_t *)(void *)host, &expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    uint32_t expected32 = (uint32_t)expected;
+    return __atomic_compare_exchange_n((uint32_t *)(void *)host, &expected32, (uint32_t)desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+static uint32_t bus_io_read(struct x86_cpu *cpu, uint16_t port, unsigned size)
+{
+    struct machine *m = machine_of(cpu);
+    m->vcpu->stats.port_io++;
+    pthread_mutex_lock(&m->lock);
+    uint32_t value = (uint32_t)space_read(pc_io(m->pc), port, size);
+    pthread_mutex_unlock(&m->lock);
+    return value;
+}
+
+static void bus_io_write(struct x86_cpu *cpu, uint16_t port, unsigned size, uint32_t value)
+{
+    struct machine *m = machine_of(cpu);
+    m->vcpu->stats.port_io++;
+    pthread_mutex_lock(&m->lock);
+    space_write(pc_io(m->pc), port, size, value);
+    pthread_mutex_unlock(&m->lock);
+}
+
+static int bus_interrupt_take(struct x86_cpu *cpu)
+{
+    struct machine *m = machine_of(cpu);
+    pthread_mutex_lock(&m->lock);
+    int vector = pc_interrupt_take(m->pc);
+    pthread_mutex_unlock(&m->lock);
+    return vector;
+}
+
+static uint64_t bus_apic_read(struct x86_cpu *cpu, uint32_t msr)
+{
+    struct machine *m = machine_of(cpu);
+    uint64_t value = 0;
+    pthread_mutex_lock(&m->lock);
+    if (!lapic_msr_read(pc_lapic(m->pc), msr, &value))
+        x86_raise_error(cpu, X86_GP, 0);
+    pthread_mutex_unlock(&m->lock);
+    return value;
+}
+
+static bool bus_apic_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
+{
+    struct machine *m = machine_of(cpu);
+    pthread_mutex_lock(&m->lock);
+    bool ok = lapic_msr_write(pc_lapic(m->pc), msr, value);
+    pthread_mutex_unlock(&m->lock);
+    return ok;
+}
+
+static uint8_t bus_tpr_read(struct x86_cpu *cpu)
+{
+    struct machine *m = machine_of(cpu);
+    pthread_mutex_lock(&m->lock);
+    uint8_t tpr = lapic_tpr_get(pc_lapic(m->pc));
+    pthread_mutex_unlock(&m->lock);
+    return tpr >> 4;
+}
+
+static void bus_tpr_write(struct x86_cpu *cpu, uint8_t cr8)
+{
+    struct machine *m = machine_of(cpu);
+    pthread_mutex_lock(&m->lock);
+    lapic_tpr_set(pc_lapic(m->pc), (uint8_t)(cr8 << 4));
+    pthread_mutex_unlock(&m->lock);
+}
+
+static uint64_t bus_tsc(struct x86_cpu *cpu) { return machine_now(machine_of(cpu)) * TSC_PER_NS; }
+static uint64_t tsc_to_ns(void *ctx, uint64_t tsc)
+{
+    struct machine *m = ctx;
+    return (tsc - m->vcpu->cpu.state.tsc_offset) / TSC_PER_NS;
+}
+
+static void bus_mode_changed(struct x86_cpu *cpu) { softmmu_mode(vcpu_of(cpu)); }
+static void bus_shutdown(struct x86_cpu *cpu)
+{
+    struct machine *m = machine_of(cpu);
+    if (m->config.trace & TRACE_INT)
+        fprintf(m->config.trace_file, "triple fault at %04x:%016lx\n", cpu->state.seg_sel[X86_CS], cpu->state.rip);
+    pthread_mutex_lock(&m->lock);
+    if (m->config.no_reboot)
+        machine_end_with(m, MACHINE_RESET_END, 0);
+    else
+        atomic_fetch_or(&m->requests, REQUEST_RESET);
+    vcpu_kick(m);
+    pthread_mutex_unlock(&m->lock);
+    cpu->state.halted = 1;
+}
+
+const struct x86_bus machine_bus = {
+    .read = softmmu_read, .write = softmmu_write, .probe = softmmu_probe, .pointer = softmmu_pointer,
+    .phys_read = bus_phys_read, .phys_cas = bus_phys_cas, .io_read = bus_io_read, .io_write = bus_io_write,
+    .interrupt_take = bus_interrupt_take, .apic_read = bus_apic_read, .apic_write = bus_apic_write,
+    .tpr_read = bus_tpr_read, .tpr_write = bus_tpr_write, .tsc = bus_tsc, .tlb_flush = softmmu_flush,
+    .mode_changed = bus_mode_changed, .shutdown = bus_shutdown,
+};
+
+/* --- The PC's side: lines that come from the devices, with the lock held */
+static void wake_main(struct machine *m)
+{
+    uint64_t one = 1;
+    if (write(m->wake_fd, &one, sizeof one) < 0)
+        return;
+}
+
+void machine_end_with(struct machine *m, enum machine_end end, int status)
+{
+    if (!m->ended) {
+        m->ended = true;
+        m->end = end;
+        m->exit_status = status;
+    }
+    atomic_fetch_or(&m->requests, REQUEST_QUIT);
+    vcpu_kick(m);
+    wake_main(m);
+}
+
+static void line_interrupt(void *ctx, int pin, int level)
+{
+    struct machine *m = ctx;
+    (void)pin;
+    atomic_store(&m->interrupt_level, level);
+    if (level)
+        vcpu_kick(m);
+}
+static void line_nmi(void *ctx, int pin, int level)
+{
+    struct machine *m = ctx;
+    (void)pin;
+    if (level && m->vcpu) {
+        m->vcpu->cpu.state.nmi_pending = 1;
+        vcpu_kick(m);
+    }
+}
+static void line_reset(void *ctx, int pin, int level)
+{
+    struct machine *m = ctx;
+    (void)pin;
+    if (!level)
+        return;
+    if (m->config.no_reboot) {
+        machine_end_with(m, MACHINE_RESET_END, 0);
+        return;
+    }
+    atomic_fetch_or(&m->requests, REQUEST_RESET);
+    vcpu_kick(m);
+}
+static void line_shutdown(void *ctx, int pin, int level)
+{
+    (void)pin;
+    if (level)
+        machine_end_with(ctx, MACHINE_POWER_OFF, 0);
+}
+static void debug_exit(void *ctx, int status) { machine_end_with(ctx, MACHINE_DEBUG_EXIT, status); }
+
+/* --- Making */
+static bool read_file(const char *what, const char *path, uint8_t **bytes, size_t *size, char *error, size_t error_size)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        snprintf(error, error_size, "%s %s: %s", what, path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        snprintf(error, error_size, "%s %s: not a regular file", what, path);
+        close(fd);
+        return false;
+    }
+    *size = (size_t)st.st_size;
+    *bytes = malloc(*size + 1);
+    size_t done = 0;
+    ssize_t n = 0;
+    while (*bytes && done < *size && (n = read(fd, *bytes + done, *size - done)) > 0)
+        done += (size_t)n;
+    close(fd);
+    if (*bytes && done == *size)
+        return true;
+    snprintf(error, error_size, "%s %s: cannot read it: %s", what, path, n < 0 ? strerror(errno) : "it became shorter");
+    return false;
+}
+
+static bool load_files(struct machine *m, char *error, size_t size)
+{
+    const struct machine_config *c = &m->config;
+    return (!c->kernel || read_file("kernel", c->kernel, &m->kernel.bytes, &m->kernel.size, error, size)) &&
+           (!c->initrd || read_file("initrd", c->initrd, &m->initrd.bytes, &m->initrd.size, error, size));
+}
+
+static struct pc_config pc_config_of(struct machine *m)
+{
+    const struct machine_config *c = &m->config;
+    return (struct pc_config){
+        .ram_size = c->ram_size, .ram = m->ram, .clock = &m->clock,
+        .cpu_interrupt = {line_interrupt, m}, .cpu_nmi = {line_nmi, m},
+        .reset_request = {line_reset, m}, .shutdown_request = {line_shutdown, m},
+        .debug_exit = debug_exit, .debug_exit_ctx = m,
+        .serial = {c->serial[0], c->serial[1]}, .debug_console = c->debug_console,
+        .tsc_to_ns = tsc_to_ns, .tsc_ctx = m,
+        .kernel = {m->kernel.bytes, m->kernel.size}, .initrd = {m->initrd.bytes, m->initrd.size},
+        .cmdline = c->append ? c->append : "",
+    };
+}
+
+/* Puts the kernel (or a test's raw image) in RAM and the CPU before its first instruction. */
+static bool load_guest(struct machine *m, char *error, size_t size)
+{
+    const struct machine_config *c = &m->config;
+    struct boot_entry entry = {0};
+    if (c->raw_image) {
+        if (c->raw_entry + c->raw_size > c->ram_size) {
+            snprintf(error, size, "the image does not fit in RAM");
+            return false;
+        }
+        memcpy(m->ram + c->raw_entry, c->raw_image, c->raw_size);
+        entry.protocol = c->raw_mode == 16 ? BOOT_REAL16 : BOOT_PVH;
+        entry.entry = c->raw_entry;
+        entry.stack = c->raw_entry;
+    } else {
+        struct pc_config pc = pc_config_of(m);
+        if (!boot_load(&pc, &entry, error, size))
+            return false;
+    }
+    x86_reset(&m->vcpu->cpu, X86_RESET_POWER);
+    start_state(m, &entry);
+    return true;
+}
+
+void machine_reset_now(struct machine *m)
+{
+    char error[256];
+    pc_reset(m->pc);
+    if (!load_guest(m, error, sizeof error)) {
+        fprintf(stderr, "tierce: reset: %s\n", error);
+        machine_end_with(m, MACHINE_ERROR, 1);
+    }
+    softmmu_flush(&m->vcpu->cpu, X86_FLUSH_ALL, 0);
+    tb_flush_all(m->vcpu); /* RAM was loaded afresh */
+    softmmu_mode(m->vcpu);
+}
+
+static struct vcpu *vcpu_new(struct machine *m)
+{
+    struct vcpu *v;
+    if (posix_memalign((void **)&v, 64, sizeof *v))
+        return NULL;
+    memset(v, 0, sizeof *v);
+    v->machine = m;
+    v->cpu.model = m->model;
+    v->cpu.bus = &machine_bus;
+    v->cpu.bus_ctx = m;
+    softmmu_slow_paths(&v->tcg);
+    m->vcpu = v;
+    return v;
+}
+
+static bool memory_new(struct machine *m, char *error, size_t size)
+{
+    m->ram = mmap(NULL, m->config.ram_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m->ram == MAP_FAILED) {
+        m->ram = NULL;
+        snprintf(error, size, "cannot reserve %lu MiB of guest RAM: %s", m->config.ram_size >> 20, strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+static bool build(struct machine *m, char *error, size_t size, bool *usage)
+{
+    const struct machine_config *c = &m->config;
+    *usage = true;
+    m->model = x86_model_find(c->cpu ? c->cpu : "x86-64-v2", error, size);
+    if (!m->model)
+        return false;
+    *usage = false;
+    if (!load_files(m, error, size) || !memory_new(m, error, size))
+        return false;
+    struct pc_config pc = pc_config_of(m);
+    if (!vcpu_new(m)) {
+        snprintf(error, size, "out of memory");
+        return false;
+    }
+    if (!(m->pc = pc_new(&pc, error, size)))
+        return false;
+    if (!softmmu_init(m->vcpu) || !tb_store_init(m->vcpu, c->code_buffer_size ? c->code_buffer_size : CODE_BUFFER)) {
+        snprintf(error, size, "cannot set up translation: %s", strerror(errno));
+        return false;
+    }
+    pc_reset(m->pc);
+    return load_guest(m, error, size) && signals_install(error, size);
+}
+
+struct machine *machine_new(const struct machine_config *config, char *error, size_t error_size, bool *usage)
+{
+    struct machine *m = calloc(1, sizeof *m);
+    pthread_condattr_t attr;
+    *usage = false;
+    if (!m) {
+        snprintf(error, error_size, "out of memory");
+        return NULL;
+    }
+    m->config = *config;
+    if (!m->config.trace_file)
+        m->config.trace_file = stderr;
+    pthread_mutexattr_t recursive; /* devices call back into lines while they hold it */
+    pthread_mutexattr_init(&recursive);
+    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&m->lock, &recursive);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&m->wake_vcpu, &attr);
+    pthread_cond_init(&m->parked_changed, &attr);
+    m->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    machine_clock_init(m);
+    if (!build(m, error, error_size, usage)) {
+        machine_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+void machine_free(struct machine *m)
+{
+    if (m->vcpu) {
+        if (m->pc)
+            tb_store_free(m->vcpu);
+        softmmu_free(m->vcpu);
+        free(m->vcpu);
+    }
+    if (m->pc)
+        pc_free(m->pc);
+    if (m->ram)
+        munmap(m->ram, m->config.ram_size);
+    if (m->model)
+        x86_model_free(m->model);
+    free(m->kernel.bytes);
+    free(m->initrd.bytes);
+    close(m->wake_fd);
+    pthread_mutex_destroy(&m->lock);
+    pthread_cond_destroy(&m->wake_vcpu);
+    pthread_cond_destroy(&m->parked_changed);
+    free(m);
+}
+
+/* --- Main loop */
+static void drain(int fd)
+{
+    uint64_t count;
+    if (read(fd, &count, sizeof count) < 0)
+        return;
+}
+
+/* Sleeps until a descriptor is ready, the next alarm is due, or somebody wakes us. */
+static void main_loop_once(struct machine *m)
+{
+    struct pollfd fds[1 + sizeof m->watches / sizeof *m->watches];
+    struct watch watches[sizeof m->watches / sizeof *m->watches];
+    pthread_mutex_lock(&m->lock);
+    unsigned n = m->watch_count;
+    memcpy(watches, m->watches, sizeof watches);
+    uint64_t deadline = m->config.icount || m->paused ? UINT64_MAX : clock_next_deadline(&m->clock), now = machine_now(m);
+    pthread_mutex_unlock(&m->lock);
+    fds[0] = (struct pollfd){m->wake_fd, POLLIN, 0};
+    for (unsigned i = 0; i < n; i++)
+        fds[1 + i] = (struct pollfd){watches[i].fd, watches[i].events, 0};
+    uint64_t ns = deadline == UINT64_MAX ? 1000000000u : deadline > now ? deadline - now : 0;
+    if (ns > 1000000000u)
+        ns = 1000000000u;
+    struct timespec timeout = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    ppoll(fds, 1 + n, &timeout, NULL);
+    if (fds[0].revents)
+        drain(m->wake_fd);
+    pthread_mutex_lock(&m->lock);
+    if (!m->config.icount && !m->paused)
+        clock_run_alarms(&m->clock);
+    pthread_mutex_unlock(&m->lock);
+    for (unsigned i = 0; i < n; i++)
+        if (fds[1 + i].revents)
+            watches[i].ready(watches[i].ctx, fds[1 + i].revents);
+}
+
+enum machine_end machine_run(struct machine *m, int *exit_status)
+{
+    if (m->config.start_stopped) {
+        atomic_fetch_or(&m->requests, REQUEST_STOP);
+        machine_clock_pause(m, true);
+    }
+    if (pthread_create(&m->vcpu->thread, NULL, vcpu_thread, m->vcpu)) {
+        *exit_status = 1;
+        return MACHINE_ERROR;
+    }
+    while (!__atomic_load_n(&m->ended, __ATOMIC_SEQ_CST) && !(atomic_load(&m->requests) & REQUEST_QUIT))
+        main_loop_once(m);
+    pthread_mutex_lock(&m->lock);
+    machine_end_with(m, MACHINE_QUIT, 0);
+    pthread_mutex_unlock(&m->lock);
+    pthread_join(m->vcpu->thread, NULL);
+    *exit_status = m->exit_status;
+    return m->end;
+}
+
+void machine_quit(struct machine *m)
+{
+    atomic_fetch_or(&m->requests, REQUEST_QUIT);
+    __atomic_store_n(&m->vcpu->cpu.state.stop, 1, __ATOMIC_SEQ_CST);
+    wake_main(m);
+}
+
+void machine_stop(struct machine *m)
+{
+    pthread_mutex_lock(&m->lock);
+    atomic_fetch_or(&m->requests, REQUEST_STOP);
+    vcpu_kick(m);
+    while (!m->parked && !m->ended)
+        pthread_cond_wait(&m->parked_changed, &m->lock);
+    machine_clock_pause(m, true);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void machine_continue(struct machine *m)
+{
+    pthread_mutex_lock(&m->lock);
+    machine_clock_pause(m, false);
+    atomic_fetch_and(&m->requests, ~REQUEST_STOP);
+    vcpu_kick(m);
+    pthread_mutex_unlock(&m->lock);
+    wake_main(m);
+}
+
+void machine_reset(struct machine *m)
+{
+    pthread_mutex_lock(&m->lock);
+    line_reset(m, 0, 1);
+    pthread_mutex_unlock(&m->lock);
+}
+
+bool machine_watch(struct machine *m, int fd, short events, void (*ready)(void *, short), void *ctx)
+{
+    bool ok = true;
+    pthread_mutex_lock(&m->lock);
+    unsigned i = 0;
+    while (i < m->watch_count && m->watches[i].fd != fd)
+        i++;
+    if (!events) {
+        if (i < m->watch_count)
+            m->watches[i] = m->watches[--m->watch_count];
+    } else if (i < sizeof m->watches / sizeof *m->watches) {
+        m->watches[i] = (struct watch){fd, events, ready, ctx};
+        m->watch_count += i == m->watch_count;
+    } else {
+        ok = false;
+    }
+    pthread_mutex_unlock(&m->lock);
+    wake_main(m);
+    return ok;
+}
+
+size_t machine_serial_input(struct machine *m, unsigned port, const uint8_t *bytes, size_t size)
+{
+    pthread_mutex_lock(&m->lock);
+    size_t n = uart_receive(pc_serial(m->pc, port), bytes, size);
+    pthread_mutex_unlock(&m->lock);
+    return n;
+}
+
+bool machine_serial_room(struct machine *m, unsigned port)
+{
+    pthread_mutex_lock(&m->lock);
+    bool room = uart_has_room(pc_serial(m->pc, port));
+    pthread_mutex_unlock(&m->lock);
+    return room;
+}
+
+/* --- For the monitor */
+struct x86_cpu *machine_cpu(struct machine *m) { return &m->vcpu->cpu; }
+struct address_space *machine_memory(struct machine *m) { return pc_memory(m->pc); }
+struct address_space *machine_io(struct machine *m) { return pc_io(m->pc); }
+
+bool machine_debug_read(struct machine *m, uint64_t address, bool physical, void *to, size_t size)
+{
+    for (size_t done = 0; done < size;) {
+        uint64_t at = address + done, phys = at;
+        size_t n = PAGE - (at & (PAGE - 1));
+        if (n > size - done)
+            n = size - done;
+        if (!physical && !x86_translate_debug(&m->vcpu->cpu, at, &phys))
+            return false;
+        uint8_t *host = softmmu_ram(m, phys);
+        if (!host)
+            return false;
+        memcpy((uint8_t *)to + done, host, n);
+        done += n;
+    }
+    return true;
+}
+
+void machine_print_jit(struct machine *m, FILE *f)
+{
+    const struct vcpu *v = m->vcpu;
+    fprintf(f, "tier                %s\n", m->config.tier == TIER_TCG ? "tcg" : "interp");
+    fprintf(f, "TB count            %zu\n", v->tbs.count);
+    fprintf(f, "code buffer         %zu/%zu bytes\n", v->tbs.at, v->tbs.buffer_size);
+    if (v->stats.blocks)
+        fprintf(f, "TB avg target size  %.1f bytes, %.1f instructions\n", (double)v->stats.block_bytes / (double)v->stats.blocks,
+                (double)v->stats.block_insns / (double)v->stats.blocks);
+    fprintf(f, "chains %lu  evictions %lu  invalidations %lu  TLB flushes %lu  TLB misses %lu\n", v->stats.chains,
+            v->stats.evictions, v->stats.invalidations, v->stats.tlb_flushes, v->stats.tlb_misses);
+}
+
+void machine_print_tlb(struct machine *m, FILE *f)
+{
+    static const char *const sets[] = {"user", "kernel", "kernel-ac"};
+    const struct softmmu *mmu = &m->vcpu->mmu;
+    for (unsigned i = 0; i < mmu->fill_count; i++) {
+        const struct tlb_fill *e = &mmu->fills[i];
+        uint64_t index = e->page >> 12 & (TCG_TABLE_ENTRIES - 1);
+        int64_t r = mmu->read[e->set][index], w = mmu->write[e->set][index];
+        if (!r && !w)
+            continue;
+        uint64_t host = e->page + (uint64_t)(r ? r : w);
+        fprintf(f, "%016lx: %016lx %c%c%c %s\n", e->page, host - (uint64_t)m->ram, r ? 'r' : '-', w ? 'w' : '-',
+                e->global ? 'g' : '-', sets[e->set]);
+    }
+}

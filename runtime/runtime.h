@@ -1,0 +1,50 @@
+/* runtime.h - a machine that runs: vCPU thread, cpu-exec loop, TranslationBlocks, softmmu, self-modifying code,
+ * clock, main loop.  No mutable globals: two machines may live in one process.
+ * Threads: `machine_*` may be called from any thread unless a line says otherwise; the vCPU has its own. */
+#ifndef RUNTIME_RUNTIME_H
+#define RUNTIME_RUNTIME_H
+
+#include "frontend/frontend.h"
+#include "hw/hw.h"
+
+enum tier { TIER_INTERP, TIER_TCG };
+enum trace { TRACE_IN_ASM = 1, TRACE_IR = 2, TRACE_IR_OPT = 4, TRACE_OUT_ASM = 8, TRACE_INT = 16, TRACE_EXEC = 32, TRACE_CPU = 64, TRACE_MMU = 128 };
+struct machine;
+struct machine_config {
+    uint64_t ram_size;
+    enum tier tier;
+    bool icount;
+    bool start_stopped;            /* -S */
+    const char *cpu;               /* -cpu */
+    const char *kernel, *initrd, *append, *bios; /* paths; append is text */
+    struct chardev serial[2], debug_console;
+    unsigned trace; FILE *trace_file;
+    bool no_reboot;
+    bool stats;
+    size_t code_buffer_size;       /* 0: default */
+    uint64_t raw_entry;            /* tests: a flat image loaded at this physical address and entered there in... see raw_mode */
+    const uint8_t *raw_image; size_t raw_size; int raw_mode; /* 16, 32 or 64 */
+};
+/* NULL: error has one line that says what was wrong with which value. *usage: it is the user's argument that is wrong (exit 2). */
+struct machine *machine_new(const struct machine_config *, char *error, size_t error_size, bool *usage);
+void machine_free(struct machine *);
+enum machine_end { MACHINE_POWER_OFF, MACHINE_RESET_END, MACHINE_QUIT, MACHINE_DEBUG_EXIT, MACHINE_ERROR };
+/* Starts the vCPU thread and runs the main loop on the caller's thread until the machine ends. */
+enum machine_end machine_run(struct machine *, int *exit_status);
+void machine_quit(struct machine *);          /* async-signal-safe */
+void machine_stop(struct machine *);          /* waits until the vCPU stands still */
+void machine_continue(struct machine *);
+void machine_reset(struct machine *);
+/* Main loop: calls ready(ctx, events) when fd is (poll events); for terminals. remove with events 0. */
+bool machine_watch(struct machine *, int fd, short events, void (*ready)(void *ctx, short events), void *ctx);
+size_t machine_serial_input(struct machine *, unsigned port, const uint8_t *, size_t); /* how many bytes the UART took */
+bool machine_serial_room(struct machine *, unsigned port);
+struct x86_cpu *machine_cpu(struct machine *);  /* stopped machines only */
+struct address_space *machine_memory(struct machine *);
+struct address_space *machine_io(struct machine *);
+void machine_print_jit(struct machine *, FILE *);  /* `info jit` */
+void machine_print_tlb(struct machine *, FILE *);  /* `info tlb`, `info mem` */
+void machine_stats_print(struct machine *, FILE *, bool json);
+bool machine_debug_read(struct machine *, uint64_t address, bool physical, void *to, size_t size);
+
+#endif

@@ -1,0 +1,27 @@
+#!/bin/sh
+# A folder may include its own headers and <other>/<other>.h of the folders that stand below it.
+allowed() { case $1 in
+ir) echo ir;;
+frontend) echo "frontend ir";;
+backend-tcg) echo "backend-tcg ir";;
+hw) echo hw;;
+runtime) echo "runtime frontend ir hw backend-tcg";;
+esac; }
+status=0
+for dir in ir frontend backend-tcg hw runtime; do
+  for f in "$dir"/*.[chS] "$dir"/*.def; do
+    [ -e "$f" ] || continue
+    for inc in $(sed -n 's/^#include "\([^"]*\)".*/\1/p' "$f"); do
+      to=${inc%%/*}
+      case " $(allowed "$dir") " in *" $to "*) ;; *) echo "$f includes $inc: not below $dir"; status=1;; esac
+      case "$dir $inc" in
+        "$to "*) ;;
+        *" ir/ops.def"|*" ir/ops_vector.def"|*" frontend/state.def") ;;
+        *" $to/$to.h") ;;
+        *) echo "$f includes the private $inc"; status=1;;
+      esac
+    done
+  done
+done
+[ $status = 0 ] && echo "layering: 1 passed, 0 failed"
+exit $status
