@@ -45,7 +45,7 @@ struct chardev { void (*write)(void *ctx, const uint8_t *bytes, size_t size); vo
 /* --- Address space: regions of RAM, ROM and devices.  Reads of nothing give all ones. */
 enum region_kind { REGION_RAM, REGION_ROM, REGION_DEVICE };
 struct region { uint64_t base, size; enum region_kind kind; uint8_t *host; struct device *device; uint32_t offset; const char *name; struct region *next; };
-struct address_space { struct region *regions; /* the latest added lies on top */ };
+struct address_space { struct region *regions; /* the latest added lies on top */ const struct region *last; /* the last memory hit */ };
 bool space_add_memory(struct address_space *, enum region_kind, uint64_t base, uint64_t size, uint8_t *host, const char *name);
 bool space_add_device(struct address_space *, uint64_t base, uint64_t size, struct device *, uint32_t offset, const char *name);
 void space_remove(struct address_space *, uint64_t base, struct device *);

@@ -1,0 +1,203 @@
+/* The HPET: a 64-bit counter at 100 MHz and three comparators (IA-PC HPET specification 1.0a). */
+#include "hw/hw.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { TIMERS = 3, TICK_NS = 10 };
+#define MIN_PERIOD_TICKS 1000u  /* 10 us */
+enum { T_LEVEL = 1 << 1, T_ENABLE = 1 << 2, T_PERIODIC = 1 << 3, T_CAN_PERIODIC = 1 << 4, T_64 = 1 << 5, T_SET = 1 << 6, T_32 = 1 << 8 };
+#define T_WRITABLE (T_LEVEL | T_ENABLE | T_PERIODIC | T_SET | T_32 | 0x3e00u)
+#define T_ROUTES (0x00f00004ull << 32)  /* IOAPIC pins 2, 20..23 */
+
+struct hpet;
+struct timer { struct hpet *hpet; struct alarm alarm; uint64_t config, comparator, period; unsigned index; };
+struct hpet { struct device dev; struct clock *clock; struct irq_line (*route)(void *, int); void *ctx; uint64_t config, status, counter, started_ns; struct timer timer[TIMERS]; };
+
+static uint64_t counter(const struct hpet *h)
+{
+    return h->config & 1 ? h->counter + (clock_now(h->clock) - h->started_ns) / TICK_NS : h->counter;
+}
+
+static bool legacy(const struct hpet *h) { return h->config & 2; }
+static int pin_of(const struct timer *t)
+{
+    if (legacy(t->hpet) && t->index < 2)
+        return t->index ? 8 : 0;    /* route() knows that legacy 0 is IRQ 0 */
+    return (int)(t->config >> 9 & 31);
+}
+
+static void line(struct timer *t, int level)
+{
+    struct irq_line irq = t->hpet->route(t->hpet->ctx, pin_of(t));
+    irq_set(&irq, level);
+}
+
+static void update_level(struct timer *t)
+{
+    if (t->config & T_LEVEL)
+        line(t, (t->hpet->status >> t->index & 1) && t->config & T_ENABLE);
+}
+
+static uint64_t mask(const struct timer *t) { return t->config & T_32 ? 0xffffffff : ~0ull; }
+
+static void schedule(struct timer *t)
+{
+    struct hpet *h = t->hpet;
+    if (!(h->config & 1)) {
+        alarm_cancel(&t->alarm);
+        return;
+    }
+    uint64_t now = counter(h), ticks = (t->comparator - now) & mask(t);
+    if (!ticks)
+        ticks = mask(t) == ~0ull ? ~0ull : mask(t) + 1;
+    uint64_t ns = ticks > UINT64_MAX / TICK_NS / 2 ? UINT64_MAX / 2 : ticks * TICK_NS;
+    alarm_set(&t->alarm, clock_now(h->clock) + ns);
+}
+
+static void on_alarm(void *ctx)
+{
+    struct timer *t = ctx;
+    struct hpet *h = t->hpet;
+    if (t->config & T_PERIODIC && t->period) {
+        uint64_t step = t->period < MIN_PERIOD_TICKS ? MIN_PERIOD_TICKS : t->period, behind = (counter(h) - t->comparator) & mask(t);
+        t->comparator = (t->comparator + (behind / step + 1) * step) & mask(t);
+    }
+    schedule(t);
+    if (t->config & T_LEVEL)
+        h->status |= 1u << t->index;
+    if (!(t->config & T_ENABLE))
+        return;
+    if (!(t->config & T_LEVEL))
+        line(t, 0);
+    line(t, 1);
+    if (!(t->config & T_LEVEL))
+        line(t, 0);
+}
+
+static uint64_t register_read(const struct hpet *h, uint32_t at)
+{
+    const struct timer *t = at >= 0x100 && at < 0x100 + 0x20 * TIMERS ? &h->timer[(at - 0x100) / 0x20] : NULL;
+    if (t)
+        switch (at & 0x1f) {
+        case 0: return t->config | T_CAN_PERIODIC | T_64 | T_ROUTES;
+        case 8: return t->comparator;
+        default: return 0;
+        }
+    switch (at) {
+    case 0: return (uint64_t)TICK_NS * 1000000 << 32 | 0x8086 << 16 | 1 << 15 | 1 << 13 | (TIMERS - 1) << 8 | 1;
+    case 0x10: return h->config;
+    case 0x20: return h->status;
+    case 0xf0: return counter(h);
+    default: return 0;
+    }
+}
+
+static void config_write(struct hpet *h, uint64_t v)
+{
+    bool was = h->config & 1, is = v & 1;
+    if (was && !is)
+        h->counter = counter(h);
+    if (!was && is)
+        h->started_ns = clock_now(h->clock);
+    h->config = v & 3;
+    for (unsigned i = 0; i < TIMERS; i++)
+        schedule(&h->timer[i]);
+}
+
+static void timer_write(struct timer *t, uint32_t at, uint64_t v, uint64_t bytes)
+{
+    if (at == 0) {
+        t->config = v & T_WRITABLE;
+        if (t->config & T_32)
+            t->comparator &= 0xffffffff;
+        update_level(t);
+        schedule(t);
+    } else if (at == 8) {
+        v &= mask(t);
+        if (t->config & T_PERIODIC && !(t->config & T_SET))
+            t->period = v;
+        else
+            t->comparator = v;
+        if (t->config & T_PERIODIC && t->config & T_SET)
+            t->period = t->period ? t->period : v;
+        if (bytes >> 63 || t->config & T_32 || !(bytes >> 32))
+            t->config &= ~(uint64_t)T_SET;
+        schedule(t);
+    }
+}
+
+static void register_write(struct hpet *h, uint32_t at, uint64_t v, uint64_t bytes)
+{
+    if (at >= 0x100 && at < 0x100 + 0x20 * TIMERS) {
+        timer_write(&h->timer[(at - 0x100) / 0x20], at & 0x1f, v, bytes);
+        return;
+    }
+    switch (at) {
+    case 0x10: config_write(h, v); break;
+    case 0x20:
+        h->status &= ~v;
+        for (unsigned i = 0; i < TIMERS; i++)
+            update_level(&h->timer[i]);
+        break;
+    case 0xf0:
+        h->counter = v;
+        h->started_ns = clock_now(h->clock);
+        for (unsigned i = 0; i < TIMERS; i++)
+            schedule(&h->timer[i]);
+        break;
+    default: break;
+    }
+}
+
+static uint32_t hpet_read(struct device *dev, uint32_t offset, unsigned size)
+{
+    (void)size;
+    return (uint32_t)(register_read((struct hpet *)dev, offset & ~7u) >> 8 * (offset & 7));
+}
+
+static void hpet_write(struct device *dev, uint32_t offset, unsigned size, uint32_t value)
+{
+    struct hpet *h = (struct hpet *)dev;
+    unsigned shift = 8 * (offset & 7);
+    uint64_t bytes = (size >= 4 ? 0xffffffffull : (1ull << 8 * size) - 1) << shift;
+    uint64_t old = (offset & ~7u) == 0x20 ? 0 : register_read(h, offset & ~7u);
+    register_write(h, offset & ~7u, (old & ~bytes) | ((uint64_t)value << shift & bytes), bytes);
+}
+
+static void hpet_reset(struct device *dev)
+{
+    struct hpet *h = (struct hpet *)dev;
+    h->config = h->status = h->counter = 0;
+    for (unsigned i = 0; i < TIMERS; i++) {
+        alarm_cancel(&h->timer[i].alarm);
+        h->timer[i].config = h->timer[i].period = 0;
+        h->timer[i].comparator = ~0ull;
+    }
+}
+
+static void hpet_free(struct device *dev)
+{
+    struct hpet *h = (struct hpet *)dev;
+    for (unsigned i = 0; i < TIMERS; i++)
+        alarm_cancel(&h->timer[i].alarm);
+    free(h);
+}
+static const struct device_ops hpet_ops = {"hpet", hpet_read, hpet_write, hpet_reset, hpet_free};
+
+struct device *hpet_new(struct clock *clock, struct irq_line (*route)(void *, int), void *ctx)
+{
+    struct hpet *h = calloc(1, sizeof *h);
+    if (!h)
+        return NULL;
+    h->dev.ops = &hpet_ops;
+    h->clock = clock;
+    h->route = route;
+    h->ctx = ctx;
+    for (unsigned i = 0; i < TIMERS; i++) {
+        h->timer[i].hpet = h;
+        h->timer[i].index = i;
+        alarm_init(&h->timer[i].alarm, clock, on_alarm, &h->timer[i]);
+    }
+    hpet_reset(&h->dev);
+    return &h->dev;
+}

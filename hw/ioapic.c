@@ -1,0 +1,117 @@
+/* The 82093AA I/O APIC: 24 pins, a redirection entry each. */
+#include "hw/hw.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { PINS = 24, MASKED = 1 << 16, LEVEL = 1 << 15, REMOTE_IRR = 1 << 14, LOGICAL = 1 << 11 };
+struct ioapic { struct device dev, *lapic; uint64_t entry[PINS]; uint32_t lines, edges; uint8_t id, select; };
+
+static void deliver(struct ioapic *io, unsigned pin)
+{
+    uint64_t e = io->entry[pin];
+    bool level = e & LEVEL;
+    if (e & MASKED || (level && e & REMOTE_IRR))
+        return;
+    if (!(level ? io->lines >> pin & 1 : io->edges >> pin & 1))
+        return;
+    io->edges &= ~(1u << pin);
+    if (level)
+        io->entry[pin] |= REMOTE_IRR; /* before delivery: an EOI may come from inside */
+    lapic_deliver_message(io->lapic, (uint32_t)(e >> 56), e & LOGICAL, e >> 8 & 7, e & 0xff, level);
+}
+
+void ioapic_set_irq(void *ctx, int pin, int level)
+{
+    struct ioapic *io = ctx;
+    if (pin < 0 || pin >= PINS)
+        return;
+    uint32_t bit = 1u << pin;
+    if (level && !(io->lines & bit))
+        io->edges |= bit;
+    io->lines = level ? io->lines | bit : io->lines & ~bit;
+    if (level)
+        deliver(io, (unsigned)pin);
+}
+
+void ioapic_eoi(void *ctx, unsigned vector)
+{
+    struct ioapic *io = ctx;
+    for (unsigned pin = 0; pin < PINS; pin++) {
+        uint64_t *e = &io->entry[pin];
+        if ((*e & 0xff) != vector || !(*e & LEVEL) || !(*e & REMOTE_IRR))
+            continue;
+        *e &= ~(uint64_t)REMOTE_IRR;
+        deliver(io, pin);
+    }
+}
+
+static uint32_t reg_read(const struct ioapic *io)
+{
+    unsigned n = io->select;
+    if (n == 0 || n == 2)
+        return (uint32_t)io->id << 24;
+    if (n == 1)
+        return 0x11 | (PINS - 1) << 16;
+    if (n < 0x10 || n >= 0x10 + 2 * PINS)
+        return 0;
+    return (uint32_t)(io->entry[(n - 0x10) / 2] >> (n & 1 ? 32 : 0));
+}
+
+static void entry_write(struct ioapic *io, unsigned n, uint32_t value)
+{
+    uint64_t *e = &io->entry[n / 2];
+    uint32_t read_only = REMOTE_IRR | 1u << 12;
+    if (n & 1)
+        *e = (uint32_t)*e | (uint64_t)(value & 0xff000000) << 32;
+    else
+        *e = (*e & ~0xffffffffull) | (value & 0x1ffff & ~read_only) | (*e & read_only);
+    if (!(*e & LEVEL))
+        *e &= ~(uint64_t)REMOTE_IRR; /* 82093AA 3.2.4: level only; Linux uses it as an explicit EOI */
+    deliver(io, n / 2);
+}
+
+static uint32_t ioapic_read(struct device *dev, uint32_t offset, unsigned size)
+{
+    struct ioapic *io = (struct ioapic *)dev;
+    (void)size;
+    return offset == 0 ? io->select : offset == 0x10 ? reg_read(io) : 0;
+}
+
+static void ioapic_write(struct device *dev, uint32_t offset, unsigned size, uint32_t value)
+{
+    struct ioapic *io = (struct ioapic *)dev;
+    (void)size;
+    if (offset == 0)
+        io->select = (uint8_t)value;
+    else if (offset == 0x40)
+        ioapic_eoi(io, value & 0xff);
+    else if (offset == 0x10 && io->select == 0)
+        io->id = value >> 24 & 15;
+    else if (offset == 0x10 && io->select >= 0x10 && io->select < 0x10 + 2 * PINS)
+        entry_write(io, io->select - 0x10u, value);
+}
+
+static void ioapic_reset(struct device *dev)
+{
+    struct ioapic *io = (struct ioapic *)dev;
+    for (unsigned pin = 0; pin < PINS; pin++)
+        io->entry[pin] = MASKED;
+    io->select = 0;
+    io->edges = 0;
+}
+
+static void ioapic_free(struct device *dev) { free(dev); }
+static const struct device_ops ioapic_ops = {"ioapic", ioapic_read, ioapic_write, ioapic_reset, ioapic_free};
+
+struct device *ioapic_new(struct device *lapic, uint8_t id)
+{
+    struct ioapic *io = calloc(1, sizeof *io);
+    if (!io)
+        return NULL;
+    io->dev.ops = &ioapic_ops;
+    io->lapic = lapic;
+    io->id = id;
+    ioapic_reset(&io->dev);
+    lapic_on_eoi(lapic, ioapic_eoi, io);
+    return &io->dev;
+}
