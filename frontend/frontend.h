@@ -62,6 +62,7 @@ struct x86_bus {
     uint64_t (*apic_read)(struct x86_cpu *, uint32_t msr); /* IA32_APIC_BASE, IA32_TSC_DEADLINE, x2APIC 0x800..: */
     bool (*apic_write)(struct x86_cpu *, uint32_t msr, uint64_t value); /* false: #GP */
     uint8_t (*tpr_read)(struct x86_cpu *); void (*tpr_write)(struct x86_cpu *, uint8_t cr8);
+    uint64_t (*random)(struct x86_cpu *);/* RDRAND, RDSEED */
     uint64_t (*tsc)(struct x86_cpu *);   /* clock's TSC, before tsc_offset */
     void (*tlb_flush)(struct x86_cpu *, enum x86_flush, uint64_t linear);
     void (*mode_changed)(struct x86_cpu *); /* state.mode is new */

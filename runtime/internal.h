@@ -93,6 +93,7 @@ struct machine {
     enum machine_end end; int exit_status;
     uint64_t clock_base, paused_at; bool paused;
     uint64_t icount_ns;             /* virtual time under icount */
+    uint64_t random;                /* state of its generator */
     int wake_fd;                    /* wakes the main loop */
     struct watch watches[16]; unsigned watch_count;
 };

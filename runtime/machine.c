@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -114,6 +115,19 @@ static void bus_tpr_write(struct x86_cpu *cpu, uint8_t cr8)
 }
 
 static uint64_t bus_tsc(struct x86_cpu *cpu) { return machine_now(machine_of(cpu)) * TSC_PER_NS; }
+/* From the host; a counted run, which must repeat exactly, draws from a generator of its own (splitmix64). */
+static uint64_t bus_random(struct x86_cpu *cpu)
+{
+    struct machine *m = machine_of(cpu);
+    uint64_t v;
+    if (!m->config.icount && getrandom(&v, sizeof v, 0) == sizeof v)
+        return v;
+    v = m->random += 0x9e3779b97f4a7c15ull;
+    v = (v ^ v >> 30) * 0xbf58476d1ce4e5b9ull;
+    v = (v ^ v >> 27) * 0x94d049bb133111ebull;
+    return v ^ v >> 31;
+}
+
 static uint64_t tsc_to_ns(void *ctx, uint64_t tsc)
 {
     struct machine *m = ctx;
@@ -140,7 +154,7 @@ const struct x86_bus machine_bus = {
     .read = softmmu_read, .write = softmmu_write, .probe = softmmu_probe, .pointer = softmmu_pointer,
     .phys_read = bus_phys_read, .phys_cas = bus_phys_cas, .io_read = bus_io_read, .io_write = bus_io_write,
     .interrupt_take = bus_interrupt_take, .apic_read = bus_apic_read, .apic_write = bus_apic_write,
-    .tpr_read = bus_tpr_read, .tpr_write = bus_tpr_write, .tsc = bus_tsc, .tlb_flush = softmmu_flush,
+    .tpr_read = bus_tpr_read, .tpr_write = bus_tpr_write, .random = bus_random, .tsc = bus_tsc, .tlb_flush = softmmu_flush,
     .mode_changed = bus_mode_changed, .shutdown = bus_shutdown,
 };
 

@@ -1,0 +1,365 @@
+/* operand.c - what every lifter uses: registers, effective addresses, segment checks, operands, flags, ends. */
+#include "frontend/internal.h"
+
+enum ir_type lift_int_type(unsigned bits)
+{
+    switch (bits) {
+    case 8: return IR_I8;
+    case 16: return IR_I16;
+    case 32: return IR_I32;
+    case 128: return IR_I128;
+    default: return IR_I64;
+    }
+}
+
+static unsigned type_bits(enum ir_type t)
+{
+    return t == IR_I1 ? 1 : ir_type_bytes(t) * 8;
+}
+
+ir_ref lift_resize(struct lifter *l, ir_ref v, enum ir_type from, enum ir_type to, bool is_signed)
+{
+    if (from == to)
+        return v;
+    if (type_bits(to) < type_bits(from))
+        return ir_op1(l->b, IR_trunc, to, v);
+    return ir_op1(l->b, is_signed ? IR_sext : IR_zext, to, v);
+}
+
+/* --- Registers */
+struct place { uint8_t number, bits, high; };
+
+static struct place place_of(ZydisRegister r)
+{
+    if (r >= ZYDIS_REGISTER_AL && r <= ZYDIS_REGISTER_BL)
+        return (struct place){r - ZYDIS_REGISTER_AL, 8, 0};
+    if (r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH)
+        return (struct place){r - ZYDIS_REGISTER_AH, 8, 8};
+    if (r >= ZYDIS_REGISTER_SPL && r <= ZYDIS_REGISTER_R15B)
+        return (struct place){r - ZYDIS_REGISTER_SPL + 4, 8, 0};
+    if (r >= ZYDIS_REGISTER_AX && r <= ZYDIS_REGISTER_R15W)
+        return (struct place){r - ZYDIS_REGISTER_AX, 16, 0};
+    if (r >= ZYDIS_REGISTER_EAX && r <= ZYDIS_REGISTER_R15D)
+        return (struct place){r - ZYDIS_REGISTER_EAX, 32, 0};
+    return (struct place){(r - ZYDIS_REGISTER_RAX) & 15, 64, 0};
+}
+
+static int64_t gpr_slot(unsigned number)
+{
+    return SLOT(gpr) + 8 * (int64_t)number;
+}
+
+ir_ref lift_reg_get(struct lifter *l, unsigned number, unsigned bits)
+{
+    ir_ref all = lift_slot_get(l, IR_I64, gpr_slot(number));
+    return bits == 64 ? all : ir_op1(l->b, IR_trunc, lift_int_type(bits), all);
+}
+
+static void put_at(struct lifter *l, unsigned number, unsigned bits, unsigned high, ir_ref v)
+{
+    if (bits == 32) {
+        v = ir_op1(l->b, IR_zext, IR_I64, v);
+    } else if (bits < 32) {
+        ir_ref old = lift_slot_get(l, IR_I64, gpr_slot(number));
+        v = ir_emit(l->b, IR_deposit, IR_I64, high, 0, old, v, IR_NONE, IR_NONE);
+    }
+    lift_slot_put(l, IR_I64, gpr_slot(number), v);
+}
+
+void lift_reg_put(struct lifter *l, unsigned number, unsigned bits, ir_ref v)
+{
+    put_at(l, number, bits, 0, v);
+}
+
+ir_ref lift_gpr_get(struct lifter *l, ZydisRegister r)
+{
+    struct place p = place_of(r);
+    if (!p.high)
+        return lift_reg_get(l, p.number, p.bits);
+    ir_ref all = lift_slot_get(l, IR_I64, gpr_slot(p.number));
+    return ir_emit(l->b, IR_extract, IR_I8, 8, 0, all, IR_NONE, IR_NONE, IR_NONE);
+}
+
+void lift_gpr_put(struct lifter *l, ZydisRegister r, ir_ref v)
+{
+    struct place p = place_of(r);
+    put_at(l, p.number, p.bits, p.high, v);
+}
+
+bool lift_is_mem(const struct lifter *l, unsigned i) { return l->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY; }
+bool lift_is_reg(const struct lifter *l, unsigned i) { return l->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER; }
+bool lift_is_imm(const struct lifter *l, unsigned i) { return l->op[i].type == ZYDIS_OPERAND_TYPE_IMMEDIATE; }
+
+/* --- Addresses */
+enum x86_seg lift_seg(ZydisRegister r)
+{
+    switch (r) {
+    case ZYDIS_REGISTER_ES: return X86_ES;
+    case ZYDIS_REGISTER_CS: return X86_CS;
+    case ZYDIS_REGISTER_SS: return X86_SS;
+    case ZYDIS_REGISTER_FS: return X86_FS;
+    case ZYDIS_REGISTER_GS: return X86_GS;
+    default: return X86_DS;
+    }
+}
+
+static bool is_pc_relative(ZydisRegister r)
+{
+    return r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP;
+}
+
+ir_ref lift_ea_plus(struct lifter *l, unsigned i, ir_ref extra, int64_t displacement)
+{
+    const ZydisDecodedOperandMem *m = &l->op[i].mem;
+    unsigned bits = l->address_bits;
+    enum ir_type t = lift_int_type(bits);
+    int64_t disp = displacement + (m->disp.has_displacement ? m->disp.value : 0);
+    ir_ref base = IR_NONE, index = IR_NONE, r;
+    unsigned shift = m->scale ? __builtin_ctz(m->scale) : 0;
+
+    if (is_pc_relative(m->base)) {
+        base = ir_const(l->b, IR_I64, 0);
+        base = ir_emit(l->b, IR_pc, IR_I64, 0, lift_next_offset(l) + disp, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+        base = lift_resize(l, base, IR_I64, t, false);
+        disp = 0;
+    } else if (m->base != ZYDIS_REGISTER_NONE) {
+        base = lift_gpr_get(l, m->base);
+    }
+    if (m->index != ZYDIS_REGISTER_NONE)
+        index = lift_gpr_get(l, m->index);
+    if (extra != IR_NONE) {
+        ir_ref e = lift_resize(l, extra, IR_I64, t, false);
+        base = base == IR_NONE ? e : ir_op2(l->b, IR_add, t, base, e);
+    }
+    if (base == IR_NONE && index == IR_NONE)
+        r = ir_const(l->b, t, disp);
+    else if (base != IR_NONE && index == IR_NONE && disp == 0)
+        r = base;
+    else if (base == IR_NONE && index != IR_NONE)
+        r = ir_emit(l->b, IR_lea, t, shift, disp, ir_const(l->b, t, 0), index, IR_NONE, IR_NONE);
+    else
+        r = ir_emit(l->b, IR_lea, t, shift, disp, base, index, IR_NONE, IR_NONE);
+    return lift_resize(l, r, t, IR_I64, false);
+}
+
+/* Is seg checked by the mode alone?  In 16-bit code FLAT means a limit of exactly 0xffff. */
+static bool is_flat(const struct lifter *l, enum x86_seg seg, unsigned access)
+{
+    if (seg == X86_CS && access & IR_WRITE && lift_is_protected(l))
+        return false;
+    return l->mode >> X86_MODE_FLAT_SHIFT >> seg & 1;
+}
+
+static ir_ref add_base(struct lifter *l, enum x86_seg seg, ir_ref offset)
+{
+    ir_ref base = lift_slot_get(l, IR_I64, SLOT(seg_base) + 8 * (int64_t)seg);
+    ir_ref sum = ir_op2(l->b, IR_add, IR_I64, base, offset);
+    if (lift_is64(l))
+        return sum;
+    return ir_op1(l->b, IR_zext, IR_I64, ir_op1(l->b, IR_trunc, IR_I32, sum));
+}
+
+ir_ref lift_linear(struct lifter *l, enum x86_seg seg, ir_ref offset, unsigned size, unsigned access)
+{
+    if (lift_is64(l))
+        return seg == X86_FS || seg == X86_GS ? add_base(l, seg, offset) : offset;
+    if (!is_flat(l, seg, access))
+        return lift_call(l, IR_I64, X86_HELPER_seg_linear, ir_const(l->b, IR_I64, seg), offset,
+                         ir_const(l->b, IR_I64, size), ir_const(l->b, IR_I64, access));
+    if (l->code_bits == 16 && !(size == 1 && l->address_bits == 16)) {
+        ir_ref over = ir_op2(l->b, IR_ult, IR_I64, ir_const(l->b, IR_I64, 0x10000 - (int64_t)size), offset);
+        lift_raise_if(l, over, seg == X86_SS ? X86_SS_FAULT : X86_GP, true, 0);
+    }
+    return l->mode >> X86_MODE_ZERO_SHIFT >> seg & 1 ? offset : add_base(l, seg, offset);
+}
+
+static void check_alignment(struct lifter *l, ir_ref linear, unsigned size)
+{
+    if (!(l->mode & X86_MODE_AC) || size < 2 || size & (size - 1))
+        return;
+    ir_ref low = ir_op2(l->b, IR_and, IR_I64, linear, ir_const(l->b, IR_I64, size > 8 ? 7 : size - 1));
+    lift_raise_if(l, ir_op2(l->b, IR_ne, IR_I64, low, ir_const(l->b, IR_I64, 0)), X86_AC, true, 0);
+}
+
+ir_ref lift_token(struct lifter *l, enum x86_seg seg, ir_ref offset, unsigned size, unsigned access)
+{
+    ir_ref linear = lift_linear(l, seg, offset, size, access);
+    if (seg == X86_SS)
+        access |= IR_SS;
+    check_alignment(l, linear, size);
+    ir_ref token = ir_emit(l->b, IR_translate, IR_I64, access, size, linear, IR_NONE, IR_NONE, IR_NONE);
+    if (l->mode & X86_MODE_DEBUG)
+        lift_call(l, IR_VOID, X86_HELPER_debug_access, linear, ir_const(l->b, IR_I64, size), ir_const(l->b, IR_I64, access & IR_WRITE), IR_NONE);
+    return token;
+}
+
+ir_ref lift_translate(struct lifter *l, unsigned i, unsigned size, unsigned access)
+{
+    if (l->token[i] == IR_NONE || (access & IR_WRITE && !l->writable[i])) {
+        l->token[i] = lift_token(l, lift_seg(l->op[i].mem.segment), lift_ea(l, i), size, access);
+        l->writable[i] = access & IR_WRITE;
+    }
+    return l->token[i];
+}
+
+ir_ref lift_operand_linear(struct lifter *l, unsigned i, unsigned size, unsigned access)
+{
+    return lift_linear(l, lift_seg(l->op[i].mem.segment), lift_ea(l, i), size, access);
+}
+
+/* --- Operands */
+enum ir_type lift_type(const struct lifter *l, unsigned i)
+{
+    return lift_is_imm(l, i) ? lift_int_type(l->operand_bits) : lift_int_type(l->op[i].size);
+}
+
+ir_ref lift_read_as(struct lifter *l, unsigned i, enum ir_type t)
+{
+    if (lift_is_imm(l, i))
+        return ir_const(l->b, t, l->op[i].imm.value.s);
+    return lift_resize(l, lift_read(l, i), lift_type(l, i), t, false);
+}
+
+static ir_ref read_access(struct lifter *l, unsigned i, unsigned access)
+{
+    if (lift_is_imm(l, i))
+        return ir_const(l->b, lift_type(l, i), l->op[i].imm.value.s);
+    if (lift_is_reg(l, i))
+        return lift_gpr_get(l, l->op[i].reg.value);
+    return lift_load(l, lift_type(l, i), lift_translate(l, i, l->op[i].size / 8, access), 0);
+}
+
+ir_ref lift_read(struct lifter *l, unsigned i) { return read_access(l, i, IR_READ); }
+ir_ref lift_read_rw(struct lifter *l, unsigned i) { return read_access(l, i, IR_RW); }
+
+void lift_prepare_write(struct lifter *l, unsigned i)
+{
+    if (lift_is_mem(l, i))
+        lift_translate(l, i, l->op[i].size / 8, IR_WRITE);
+}
+
+void lift_write(struct lifter *l, unsigned i, ir_ref v)
+{
+    if (lift_is_reg(l, i))
+        lift_gpr_put(l, l->op[i].reg.value, v);
+    else
+        lift_store(l, lift_type(l, i), lift_translate(l, i, l->op[i].size / 8, IR_WRITE), 0, v);
+}
+
+/* --- Stack */
+ir_ref lift_sp_get(struct lifter *l)
+{
+    enum ir_type t = lift_int_type(l->stack_bits);
+    return lift_resize(l, lift_reg_get(l, X86_RSP, l->stack_bits), t, IR_I64, false);
+}
+
+void lift_sp_put(struct lifter *l, ir_ref sp)
+{
+    lift_reg_put(l, X86_RSP, l->stack_bits, lift_resize(l, sp, IR_I64, lift_int_type(l->stack_bits), false));
+}
+
+void lift_push(struct lifter *l, unsigned bytes, ir_ref v)
+{
+    enum ir_type t = lift_int_type(l->stack_bits);
+    ir_ref sp = ir_emit(l->b, IR_lea, t, 0, -(int64_t)bytes, lift_reg_get(l, X86_RSP, l->stack_bits), IR_NONE, IR_NONE, IR_NONE);
+    ir_ref wide = lift_resize(l, sp, t, IR_I64, false);
+    ir_ref token = lift_token(l, X86_SS, wide, bytes, IR_WRITE);
+    lift_store(l, lift_int_type(bytes * 8), token, 0, v);
+    lift_reg_put(l, X86_RSP, l->stack_bits, sp);
+}
+
+/* --- Flags */
+ir_ref lift_flags_get(struct lifter *l)
+{
+    if (l->flags == IR_NONE)
+        l->flags = ir_op1(l->b, IR_flags_unpack, IR_FLAGS, lift_slot_get(l, IR_I32, SLOT(flags)));
+    return l->flags;
+}
+
+void lift_flags_put(struct lifter *l, ir_ref flags)
+{
+    l->flags = flags;
+    lift_slot_put(l, IR_I32, SLOT(flags), ir_op1(l->b, IR_flags_pack, IR_I32, flags));
+}
+
+static bool may_keep_flags(const struct lifter *l, ir_ref op)
+{
+    const struct ir_insn *in = &l->b->insns[op];
+    unsigned count;
+    switch (in->op) {
+    case IR_shl: case IR_shr: case IR_sar: case IR_rol: case IR_ror: case IR_rcl: case IR_rcr: count = in->arg[1]; break;
+    case IR_shld: case IR_shrd: count = in->arg[2]; break;
+    default: return false;
+    }
+    return l->b->insns[count].op != IR_const || !(l->b->insns[count].imm & (in->type == IR_I64 ? 63 : 31));
+}
+
+void lift_flags_of(struct lifter *l, ir_ref op, unsigned mask)
+{
+    if (l->b->out_of_memory)
+        return;
+    bool old = mask != IR_M_ALL || may_keep_flags(l, op);
+    lift_flags_put(l, ir_emit(l->b, IR_flags_of, IR_FLAGS, mask, 0, op, old ? lift_flags_get(l) : IR_NONE, IR_NONE, IR_NONE));
+}
+
+void lift_flag_set(struct lifter *l, unsigned mask, ir_ref bit)
+{
+    lift_flags_put(l, ir_emit(l->b, IR_flags_set, IR_FLAGS, mask, 0, lift_flags_get(l), bit, IR_NONE, IR_NONE));
+}
+
+void lift_flags_packed(struct lifter *l, ir_ref packed)
+{
+    lift_flags_put(l, ir_op1(l->b, IR_flags_unpack, IR_FLAGS, packed));
+}
+
+ir_ref lift_cc(struct lifter *l, enum ir_cond cond)
+{
+    return ir_emit(l->b, IR_test_cc, IR_I1, cond, 0, lift_flags_get(l), IR_NONE, IR_NONE, IR_NONE);
+}
+
+/* --- Helpers and ends */
+ir_ref lift_call(struct lifter *l, enum ir_type t, enum x86_helper h, ir_ref a, ir_ref b, ir_ref c, ir_ref d)
+{
+    ir_ref r = ir_emit(l->b, IR_call, t, 0, h, a, b, c, d);
+    if (x86_guest.helpers[h].writes & IR_S_FLAGS)
+        l->flags = IR_NONE;
+    return r;
+}
+
+ir_ref lift_this_pc(struct lifter *l)
+{
+    return ir_emit(l->b, IR_pc, IR_I64, 0, l->offset, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+}
+
+ir_ref lift_next_pc(struct lifter *l)
+{
+    return ir_emit(l->b, IR_pc, IR_I64, 0, lift_next_offset(l), IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+}
+
+void lift_raise_if(struct lifter *l, ir_ref condition, unsigned vector, bool has_error, uint32_t error)
+{
+    ir_ref e = has_error ? ir_const(l->b, IR_I64, error) : IR_NONE;
+    ir_emit(l->b, IR_raise_if, IR_VOID, vector, has_error, condition, e, IR_NONE, IR_NONE);
+}
+
+static void leave(struct lifter *l, enum ir_leave reason, int64_t offset, ir_ref pc)
+{
+    ir_emit(l->b, IR_leave, IR_VOID, reason, offset, pc, IR_NONE, IR_NONE, IR_NONE);
+    l->ended = true;
+}
+
+void lift_raise(struct lifter *l, unsigned vector, bool has_error, uint32_t error)
+{
+    lift_raise_if(l, ir_const(l->b, IR_I1, 1), vector, has_error, error);
+    leave(l, IR_LEAVE_NEXT, l->offset, IR_NONE); /* not reached */
+}
+
+void lift_ud(struct lifter *l) { lift_raise(l, X86_UD, false, 0); }
+void lift_end_leave(struct lifter *l, enum ir_leave reason) { leave(l, reason, lift_next_offset(l), IR_NONE); }
+void lift_end_leave_at(struct lifter *l, enum ir_leave reason, ir_ref pc) { leave(l, reason, 0, pc); }
+
+void lift_end_jump(struct lifter *l)
+{
+    ir_emit(l->b, IR_jump, IR_VOID, 0, lift_next_offset(l), IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+    l->ended = true;
+}

@@ -1,0 +1,205 @@
+/* The architectural state: reset, EFLAGS, the mode word derived from it, its printout, and what IR consumers
+ * know of it. */
+#include "frontend/system.h"
+#include <string.h>
+
+/* --- Slots and helpers for IR consumers */
+static const char *const gpr_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+
+struct field { const char *name; uint32_t offset, size, element; uint8_t type, state_class, hot; };
+static const struct field fields[] = {
+#define FIELD(ctype, name, dims, ir_type, state_class, hot, reset) \
+    {#name, offsetof(struct x86_state, name), sizeof(((struct x86_state *)0)->name), sizeof(ctype), ir_type, state_class, hot},
+#include "frontend/state.def"
+};
+
+enum { MAX_SLOTS = 256, NAME = 20 };
+static struct ir_slot slots[MAX_SLOTS];
+static char slot_names[MAX_SLOTS][NAME];
+
+static const struct ir_helper helpers[] = {
+#define HELPER(name, args, reads, writes, faults, memory) {#name, x86_helper_##name, args, reads, writes, faults, memory},
+#include "frontend/helpers.def"
+};
+
+
+/* The slots are filled before main() and constant from then on: an array field gives a slot an element. */
+const struct ir_guest x86_guest = {.slots = slots, .slot_count = 0
+#define FIELD(ctype, name, dims, ir_type, state_class, hot, reset) + (ir_type == IR_VOID ? 0 : sizeof(((struct x86_state *)0)->name) / sizeof(ctype))
+#include "frontend/state.def"
+    , .helpers = helpers, .helper_count = sizeof helpers / sizeof *helpers,
+    .state_size = sizeof(struct x86_state), .pc_offset = offsetof(struct x86_state, rip),
+    .faulted_offset = offsetof(struct x86_state, faulted), .stop_offset = offsetof(struct x86_state, stop),
+    .icount_offset = offsetof(struct x86_state, icount), .mxcsr_offset = offsetof(struct x86_state, mxcsr)};
+
+__attribute__((constructor)) static void slots_fill(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const struct field *f = &fields[i];
+        unsigned count = f->size / f->element;
+        for (unsigned k = 0; k < count && n < MAX_SLOTS && f->type != IR_VOID; k++, n++) {
+            if (!strcmp(f->name, "gpr"))
+                snprintf(slot_names[n], NAME, "%s", gpr_names[k]);
+            else if (count > 1)
+                snprintf(slot_names[n], NAME, "%s%u", f->name, k);
+            else
+                snprintf(slot_names[n], NAME, "%s", f->name);
+            slots[n] = (struct ir_slot){slot_names[n], f->offset + k * f->element, f->type, f->state_class, (uint8_t)(f->hot ? f->hot + k : 0)};
+        }
+    }
+}
+
+/* --- Reset (SDM 3A table 10-1) */
+static void reset_values(struct x86_state *s)
+{
+    memset(s, 0, sizeof *s);
+#define FIELD(ctype, name, dims, ir_type, state_class, hot, reset) { \
+        static const ctype value = reset; \
+        for (size_t i = 0; i < sizeof s->name; i += sizeof value) \
+            memcpy((char *)&s->name + i, &value, sizeof value); }
+#include "frontend/state.def"
+    s->seg_sel[X86_CS] = 0xf000;
+    s->seg_base[X86_CS] = 0xffff0000;
+    s->seg_attr[X86_CS] = 0x9b;
+    s->dr[6] = 0xffff0ff0;
+    s->dr[7] = 0x400;
+}
+
+#define KEEP(name) memcpy(&s->name, &old.name, sizeof s->name)
+static void reset_init(struct x86_state *s)
+{
+    struct x86_state old = *s;
+    reset_values(s);
+    KEEP(vec), KEEP(opmask), KEEP(mxcsr), KEEP(xcr0);
+    KEEP(fpr), KEEP(fptop), KEEP(fptag), KEEP(fcw), KEEP(fsw), KEEP(fop), KEEP(fcs), KEEP(fds), KEEP(fip), KEEP(fdp);
+    KEEP(star), KEEP(lstar), KEEP(cstar), KEEP(sfmask), KEEP(kernel_gs_base);
+    KEEP(sysenter_cs), KEEP(sysenter_esp), KEEP(sysenter_eip);
+    KEEP(tsc_offset), KEEP(tsc_adjust), KEEP(tsc_aux), KEEP(pat), KEEP(misc_enable);
+    KEEP(mtrr_def_type), KEEP(mtrr_fixed), KEEP(mtrr_var), KEEP(mcg_status);
+    KEEP(stop), KEEP(icount);
+    s->cr0 |= old.cr0 & (X86_CR0_CD | X86_CR0_NW);
+}
+
+void x86_reset(struct x86_cpu *cpu, enum x86_reset_kind kind)
+{
+    struct x86_state *s = &cpu->state;
+    uint32_t id[4];
+    if (kind == X86_RESET_INIT)
+        reset_init(s);
+    else
+        reset_values(s);
+    x86_cpuid(cpu, 1, 0, id);
+    s->gpr[X86_RDX] = id[0];
+    x86_mode_update(cpu);
+}
+
+/* --- EFLAGS: OSZAPC live packed in `flags`, the rest in `eflags`. */
+static const struct { uint32_t eflags, packed; } pairs[] = {
+    {X86_EFLAGS_CF, IR_FLAG_C}, {X86_EFLAGS_PF, IR_FLAG_P}, {X86_EFLAGS_AF, IR_FLAG_A},
+    {X86_EFLAGS_ZF, IR_FLAG_Z}, {X86_EFLAGS_SF, IR_FLAG_S}, {X86_EFLAGS_OF, IR_FLAG_O}};
+
+uint32_t x86_eflags_get(const struct x86_state *s)
+{
+    uint32_t v = s->eflags | 2;
+    for (unsigned i = 0; i < 6; i++)
+        v |= s->flags & pairs[i].packed ? pairs[i].eflags : 0;
+    return v;
+}
+
+void x86_eflags_set(struct x86_state *s, uint32_t value, uint32_t mask)
+{
+    uint32_t arithmetic = 0;
+    for (unsigned i = 0; i < 6; i++) {
+        arithmetic |= pairs[i].eflags;
+        if (mask & pairs[i].eflags)
+            s->flags = value & pairs[i].eflags ? s->flags | pairs[i].packed : s->flags & ~pairs[i].packed;
+    }
+    mask &= ~arithmetic & 0x3f7fd7u;
+    s->eflags = (s->eflags & ~mask) | (value & mask) | 2;
+}
+
+/* --- The mode word */
+static bool data_is_plain(uint32_t attr)
+{
+    uint32_t want = X86_ATTR_P | X86_ATTR_S | X86_ATTR_WRITABLE;
+    return (attr & (want | X86_ATTR_CODE | X86_ATTR_DOWN | X86_ATTR_NULL)) == want;
+}
+
+static bool code_is_plain(uint32_t attr)
+{
+    uint32_t want = X86_ATTR_P | X86_ATTR_S | X86_ATTR_READABLE | X86_ATTR_CODE;
+    return (attr & (want | X86_ATTR_NULL)) == want || data_is_plain(attr); /* real mode runs from data segments */
+}
+
+static uint32_t segment_bits(const struct x86_state *s, uint32_t code)
+{
+    if (code == X86_MODE_CODE64)
+        return 0x3fu << X86_MODE_FLAT_SHIFT | 0xfu << X86_MODE_ZERO_SHIFT;
+    uint32_t bits = 0, limit = code == X86_MODE_CODE16 ? 0xffff : 0xffffffff;
+    for (unsigned i = 0; i < 6; i++) {
+        bool plain = i == X86_CS ? code_is_plain(s->seg_attr[i]) : data_is_plain(s->seg_attr[i]);
+        if (!plain || s->seg_limit[i] != limit)
+            continue;
+        bits |= 1u << (X86_MODE_FLAT_SHIFT + i);
+        if (!s->seg_base[i])
+            bits |= 1u << (X86_MODE_ZERO_SHIFT + i);
+    }
+    return bits;
+}
+
+void x86_mode_update(struct x86_cpu *cpu)
+{
+    struct x86_state *s = &cpu->state;
+    bool pe = s->cr0 & X86_CR0_PE, vm = s->eflags & X86_EFLAGS_VM, lma = s->efer & X86_EFER_LMA;
+    uint32_t code = lma && !vm && s->seg_attr[X86_CS] & X86_ATTR_L ? X86_MODE_CODE64
+                  : s->seg_attr[X86_CS] & X86_ATTR_DB ? X86_MODE_CODE32 : X86_MODE_CODE16;
+    unsigned iopl = s->eflags >> 12 & 3;
+    uint32_t m = code | s->cpl | segment_bits(s, code);
+    m |= (pe ? X86_MODE_PE : 0) | (vm ? X86_MODE_VM : 0) | (lma ? X86_MODE_LMA : 0);
+    m |= code != X86_MODE_CODE64 && s->seg_attr[X86_SS] & X86_ATTR_DB ? X86_MODE_SS32 : 0;
+    m |= s->eflags & X86_EFLAGS_TF ? X86_MODE_TF : 0;
+    m |= s->shadow ? X86_MODE_SHADOW : 0;
+    m |= (s->cr0 & X86_CR0_EM ? X86_MODE_EM : 0) | (s->cr0 & X86_CR0_TS ? X86_MODE_TS : 0) | (s->cr0 & X86_CR0_MP ? X86_MODE_MP : 0);
+    m |= (s->cr4 & X86_CR4_OSFXSR ? X86_MODE_OSFXSR : 0) | (s->cr4 & X86_CR4_OSXSAVE ? X86_MODE_XSAVE : 0);
+    m |= (s->mxcsr & 0x1f80) != 0x1f80 ? X86_MODE_FP_TRAPS : 0;
+    m |= s->cpl == 3 && s->cr0 & X86_CR0_AM && s->eflags & X86_EFLAGS_AC ? X86_MODE_AC : 0;
+    m |= s->cpl <= iopl ? X86_MODE_IOPL_OK : 0;
+    m |= s->dr[7] & 0xff ? X86_MODE_DEBUG : 0;
+    s->mode = m;
+}
+
+/* --- `info registers` */
+static void print_segment(FILE *out, const char *name, uint16_t sel, uint64_t base, uint32_t limit, uint32_t attr)
+{
+    fprintf(out, "%-3s=%04x %016llx %08x %05x\n", name, sel, (unsigned long long)base, limit, attr);
+}
+
+void x86_state_print(FILE *out, const struct x86_state *s)
+{
+    static const char *const segs[] = {"ES", "CS", "SS", "DS", "FS", "GS"};
+    static const char letters[] = "CPAZSO";
+    for (unsigned i = 0; i < 16; i++) {
+        static const uint8_t order[16] = {0, 3, 1, 2, 6, 7, 5, 4, 8, 9, 10, 11, 12, 13, 14, 15};
+        fprintf(out, "%-3s=%016llx%c", gpr_names[order[i]], (unsigned long long)s->gpr[order[i]], i % 4 == 3 ? '\n' : ' ');
+    }
+    uint32_t flags = x86_eflags_get(s);
+    fprintf(out, "rip=%016llx eflags=%08x [", (unsigned long long)s->rip, flags);
+    for (int i = 5; i >= 0; i--)
+        fputc(flags & pairs[i].eflags ? letters[i] : '-', out);
+    fprintf(out, "] cpl=%u halted=%u mode=%08x\n", s->cpl, s->halted, s->mode);
+    for (unsigned i = 0; i < 6; i++)
+        print_segment(out, segs[i], s->seg_sel[i], s->seg_base[i], s->seg_limit[i], s->seg_attr[i]);
+    print_segment(out, "LDT", s->ldtr_sel, s->ldtr_base, s->ldtr_limit, s->ldtr_attr);
+    print_segment(out, "TR", s->tr_sel, s->tr_base, s->tr_limit, s->tr_attr);
+    fprintf(out, "GDT=     %016llx %08x\nIDT=     %016llx %08x\n", (unsigned long long)s->gdtr_base, s->gdtr_limit,
+            (unsigned long long)s->idtr_base, s->idtr_limit);
+    fprintf(out, "CR0=%08llx CR2=%016llx CR3=%016llx CR4=%08llx EFER=%llx\n", (unsigned long long)s->cr0, (unsigned long long)s->cr2,
+            (unsigned long long)s->cr3, (unsigned long long)s->cr4, (unsigned long long)s->efer);
+    fprintf(out, "DR0=%llx DR1=%llx DR2=%llx DR3=%llx DR6=%llx DR7=%llx\n", (unsigned long long)s->dr[0], (unsigned long long)s->dr[1],
+            (unsigned long long)s->dr[2], (unsigned long long)s->dr[3], (unsigned long long)s->dr[6], (unsigned long long)s->dr[7]);
+    fprintf(out, "FCW=%04x FSW=%04x [ST=%u] FTW=%02x MXCSR=%08x\n", s->fcw, s->fsw, s->fptop, s->fptag, s->mxcsr);
+    for (unsigned i = 0; i < 16; i++)
+        fprintf(out, "XMM%02u=%016llx%016llx%c", i, (unsigned long long)s->vec[i].q[1], (unsigned long long)s->vec[i].q[0], i % 2 ? '\n' : ' ');
+}
