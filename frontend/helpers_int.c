@@ -32,6 +32,25 @@ X86_HELPER_FN(random)
     return c86->bus->random(c86);
 }
 
+/* a: linear address */
+X86_HELPER_FN(cmpxchg16b)
+{
+    struct x86_cpu *c86 = cpu;
+    struct x86_state *s = &c86->state;
+    uint64_t old[2] = {0}, expected[2] = {s->gpr[X86_RAX], s->gpr[X86_RDX]}, desired[2] = {s->gpr[X86_RBX], s->gpr[X86_RCX]};
+    if (!c86->bus->read(c86, a, 16, IR_RW | IR_ALIGNED, old) || !c86->bus->probe(c86, a, 16, IR_RW | IR_ALIGNED))
+        return 0;
+    bool equal = old[0] == expected[0] && old[1] == expected[1];
+    if (!c86->bus->write(c86, a, 16, IR_RW | IR_ALIGNED, equal ? desired : old)) /* written in either case */
+        return 0;
+    s->flags = equal ? s->flags | IR_FLAG_Z : s->flags & ~(uint32_t)IR_FLAG_Z;
+    if (!equal) {
+        s->gpr[X86_RAX] = old[0];
+        s->gpr[X86_RDX] = old[1];
+    }
+    return 0;
+}
+
 /* --- BCD.  a: AAA AAS AAD AAM DAA DAS, b: the immediate.  The flags that the manual leaves open are as the silicon has them. */
 static uint32_t szp(uint8_t v)
 {

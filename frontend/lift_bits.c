@@ -91,6 +91,10 @@ void lift_bit_scan(struct lifter *l, int op)
 
 void lift_bit_count(struct lifter *l, int op)
 {
+    if (l->in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) { /* Knights Corner's VEX form, which Zydis knows */
+        lift_ud(l);
+        return;
+    }
     enum ir_type t = lift_type(l, 0);
     ir_ref a = lift_read(l, 1), r = ir_op1(l->b, (enum ir_op)op, t, a);
     lift_write(l, 0, r);

@@ -121,12 +121,18 @@ void lift_cmpxchg(struct lifter *l, int variant)
                  : ir_emit(l->b, IR_deposit, IR_I64, 0, 0, all, old, IR_NONE, IR_NONE);
     ir_ref rax = ir_op3(l->b, IR_select, IR_I64, equal, all, other);
     ir_ref difference = op2(l, IR_sub, t, expected, old);
-    if (!l->lock) {
+    if (l->lock) {
+        lift_slot_put(l, IR_I64, SLOT(gpr), rax);
+    } else if (t == IR_I32 && lift_is_reg(l, 0)) {
+        /* A register that is not equal is not written: its high half stays. */
+        ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, l->op[0].reg.value);
+        ir_ref value = ir_op3(l->b, IR_select, IR_I64, equal, ir_op1(l->b, IR_zext, IR_I64, source), lift_gpr_get(l, whole));
+        lift_slot_put(l, IR_I64, SLOT(gpr), rax);
+        lift_gpr_put(l, whole, value);
+    } else {
         ir_ref value = ir_op3(l->b, IR_select, t, equal, source, old);
         lift_slot_put(l, IR_I64, SLOT(gpr), rax);
         lift_write(l, 0, value);
-    } else {
-        lift_slot_put(l, IR_I64, SLOT(gpr), rax);
     }
     lift_flags_of(l, difference, IR_M_ALL);
 }
@@ -138,22 +144,25 @@ static ir_ref join(struct lifter *l, unsigned high, unsigned low, unsigned bits)
     return ir_emit(l->b, IR_deposit, t, bits, 0, r, lift_reg_get(l, high, bits), IR_NONE, IR_NONE);
 }
 
-void lift_cmpxchg_pair(struct lifter *l, int bytes)
+void lift_cmpxchg8b(struct lifter *l, int variant)
 {
-    enum ir_type t = lift_int_type((unsigned)bytes * 8);
-    unsigned half = (unsigned)bytes * 4;
-    ir_ref expected = join(l, X86_RDX, X86_RAX, half), desired = join(l, X86_RCX, X86_RBX, half);
-    ir_ref token = lift_translate(l, 0, (unsigned)bytes, IR_RW | (bytes == 16 ? IR_ALIGNED : 0));
-    ir_ref old = ir_op3(l->b, IR_atomic_cas, t, token, expected, desired);
-    ir_ref equal = op2(l, IR_eq, t, old, expected);
-    enum ir_type h = lift_int_type(half);
+    (void)variant;
     static const uint8_t registers[] = {X86_RAX, X86_RDX};
+    ir_ref expected = join(l, X86_RDX, X86_RAX, 32), desired = join(l, X86_RCX, X86_RBX, 32);
+    ir_ref old = ir_op3(l->b, IR_atomic_cas, IR_I64, lift_translate(l, 0, 8, IR_RW), expected, desired);
+    ir_ref equal = op2(l, IR_eq, IR_I64, old, expected);
     for (unsigned i = 0; i < 2; i++) {
-        ir_ref part = ir_emit(l->b, IR_extract, h, i * half, 0, old, IR_NONE, IR_NONE, IR_NONE);
+        ir_ref part = ir_emit(l->b, IR_extract, IR_I32, i * 32, 0, old, IR_NONE, IR_NONE, IR_NONE);
         ir_ref keep = lift_reg_get(l, registers[i], 64);
-        lift_slot_put(l, IR_I64, SLOT(gpr) + 8 * registers[i], ir_op3(l->b, IR_select, IR_I64, equal, keep, lift_resize(l, part, h, IR_I64, false)));
+        lift_slot_put(l, IR_I64, SLOT(gpr) + 8 * registers[i], ir_op3(l->b, IR_select, IR_I64, equal, keep, ir_op1(l->b, IR_zext, IR_I64, part)));
     }
     lift_flag_set(l, IR_M_Z, equal);
+}
+
+void lift_cmpxchg16b(struct lifter *l, int variant)
+{
+    (void)variant;
+    lift_call(l, IR_VOID, X86_HELPER_cmpxchg16b, lift_operand_linear(l, 0, 16, IR_RW), IR_NONE, IR_NONE, IR_NONE);
 }
 
 void lift_xchg(struct lifter *l, int variant)

@@ -32,7 +32,8 @@ enum ir_op {
 
 enum ir_props {
     PURE = 1, COMMUTES = 2, FAULTS = 4, READS_MEM = 8, WRITES_MEM = 16,
-    READS_STATE = 32, WRITES_STATE = 64, ENDS = 128, FLAGGED = 256
+    READS_STATE = 32, WRITES_STATE = 64, ENDS = 128, FLAGGED = 256,
+    FP = 512 /* reads MXCSR, sets its sticky flags */
 };
 
 struct ir_op_info {
