@@ -53,7 +53,7 @@ static bool bytes_fill(struct bytes *f, unsigned want)
     return true;
 }
 
-static void decoder_init(ZydisDecoder *d, uint32_t mode)
+static void decoder_init(ZydisDecoder *d, const struct x86_model *model, uint32_t mode)
 {
     static const ZydisMachineMode machine[] = {ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_MACHINE_MODE_LONG_64};
     unsigned code = mode >> 2 & 3;
@@ -66,6 +66,9 @@ static void decoder_init(ZydisDecoder *d, uint32_t mode)
     /* Zydis ties the stack width to the machine mode; ours is in lifter.stack_bits. */
     if (!ZYAN_SUCCESS(ZydisDecoderInit(d, m, stack)))
         ZydisDecoderInit(d, m, code == 2 ? ZYDIS_STACK_WIDTH_64 : code ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16);
+    /* F3 0F BC and BD are BSF and BSR on a CPU without these. */
+    ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_TZCNT, !model || x86_model_has(model, X86_FEATURE_BMI1));
+    ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_LZCNT, !model || x86_model_has(model, X86_FEATURE_LZCNT));
     /* What these modes cover is NOP (or the plain form) on a CPU that lacks the feature. */
     ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
     ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
@@ -191,7 +194,7 @@ bool x86_lift(const struct x86_model *model, uint32_t mode, uint64_t pc, uint64_
     unsigned insns = mode & (X86_MODE_TF | X86_MODE_SHADOW | X86_MODE_DEBUG) ? 1 : limits->insns;
 
     ir_block_clear(b);
-    decoder_init(&decoder, mode);
+    decoder_init(&decoder, model, mode);
     lifter_init(&l, model, mode, pc, linear, b);
     f.wrap = l.code_bits == 64 ? UINT64_MAX : UINT32_MAX;
     for (unsigned done = 0; !l.ended; ) {
@@ -220,7 +223,7 @@ unsigned x86_disassemble(uint32_t mode, uint64_t pc, const uint8_t *bytes, unsig
     ZydisDecodedInstruction in;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
     ZydisFormatter formatter;
-    decoder_init(&decoder, mode);
+    decoder_init(&decoder, NULL, mode);
     if (!text_size)
         return 0;
     text[0] = 0;

@@ -205,7 +205,8 @@ void x86_cpuid(const struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint3
     }
     if (leaf >= 0x80000000 ? leaf > b->max_extended : leaf > b->max_leaf)
         return; /* beyond the last leaf: zeros, as AMD has it */
-    feature_bits(cpu->model, leaf, subleaf, out);
+    /* ECX counts for these leaves alone. */
+    feature_bits(cpu->model, leaf, leaf == 7 || leaf == 0xd ? subleaf : 0, out);
     switch (leaf) {
     case 0: leaf_vendor(b, b->max_leaf, out); break;
     case 1: leaf_1(cpu, out); break;
