@@ -53,10 +53,14 @@ static bool memory_at(struct fwcfg *f, uint64_t address)
 
 static bool dma_read(struct fwcfg *f, uint64_t address, uint32_t length)
 {
-    for (uint32_t i = 0; i < length; i++) {
-        if ((i == 0 || !((address + i) & 0xfff)) && !memory_at(f, address + i))
+    for (uint64_t n; length; address += n, length -= (uint32_t)n) {
+        const struct region *r = space_find(f->memory, address);
+        if (!r || r->kind != REGION_RAM)
             return false;
-        space_write(f->memory, address + i, 1, next_byte(f));
+        n = 0x1000 - (address & 0xfff); /* by page: another region may lie over the next one */
+        n = n < length ? n : length;
+        for (uint64_t i = 0; i < n; i++)
+            r->host[address - r->base + i] = next_byte(f);
     }
     return true;
 }

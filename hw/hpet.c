@@ -10,7 +10,8 @@ enum { T_LEVEL = 1 << 1, T_ENABLE = 1 << 2, T_PERIODIC = 1 << 3, T_CAN_PERIODIC 
 #define T_ROUTES (0x00f00004ull << 32)  /* IOAPIC pins 2, 20..23 */
 
 struct hpet;
-struct timer { struct hpet *hpet; struct alarm alarm; uint64_t config, comparator, period; unsigned index; };
+/* set_high: T_SET covered a write to the comparator's low half; the high half, if it comes next, belongs to it. */
+struct timer { struct hpet *hpet; struct alarm alarm; uint64_t config, comparator, period; unsigned index; bool set_high; };
 struct hpet { struct device dev; struct clock *clock; struct irq_line (*route)(void *, int); void *ctx; uint64_t config, status, counter, started_ns; struct timer timer[TIMERS]; };
 
 static uint64_t counter(const struct hpet *h)
@@ -25,9 +26,12 @@ static int pin_of(const struct timer *t)
         return t->index ? 8 : 0;    /* route() knows that legacy 0 is IRQ 0 */
     return (int)(t->config >> 9 & 31);
 }
+static bool routed(const struct timer *t) { return (legacy(t->hpet) && t->index < 2) || T_ROUTES >> 32 >> pin_of(t) & 1; }
 
 static void line(struct timer *t, int level)
 {
+    if (!routed(t))
+        return;
     struct irq_line irq = t->hpet->route(t->hpet->ctx, pin_of(t));
     irq_set(&irq, level);
 }
@@ -36,6 +40,13 @@ static void update_level(struct timer *t)
 {
     if (t->config & T_LEVEL)
         line(t, (t->hpet->status >> t->index & 1) && t->config & T_ENABLE);
+}
+
+/* Before its route changes: what was held high there is let go. */
+static void release(struct timer *t)
+{
+    if (t->config & T_LEVEL && t->hpet->status >> t->index & 1)
+        line(t, 0);
 }
 
 static uint64_t mask(const struct timer *t) { return t->config & T_32 ? 0xffffffff : ~0ull; }
@@ -84,7 +95,7 @@ static uint64_t register_read(const struct hpet *h, uint32_t at)
         default: return 0;
         }
     switch (at) {
-    case 0: return (uint64_t)TICK_NS * 1000000 << 32 | 0x8086 << 16 | 1 << 15 | 1 << 13 | (TIMERS - 1) << 8 | 1;
+    case 0: return (uint64_t)TICK_NS * 1000000 << 32 | 0x8086u << 16 | 1 << 15 | 1 << 13 | (TIMERS - 1) << 8 | 1;
     case 0x10: return h->config;
     case 0x20: return h->status;
     case 0xf0: return counter(h);
@@ -99,31 +110,47 @@ static void config_write(struct hpet *h, uint64_t v)
         h->counter = counter(h);
     if (!was && is)
         h->started_ns = clock_now(h->clock);
-    h->config = v & 3;
     for (unsigned i = 0; i < TIMERS; i++)
+        release(&h->timer[i]);
+    h->config = v & 3;
+    for (unsigned i = 0; i < TIMERS; i++) {
+        update_level(&h->timer[i]);
         schedule(&h->timer[i]);
+    }
+}
+
+static void timer_config_write(struct timer *t, uint64_t v)
+{
+    release(t);
+    t->config = v & T_WRITABLE;
+    if (!routed(t))
+        t->config &= ~(uint64_t)0x3e00; /* reads back as not taken (2.3.8) */
+    t->comparator &= mask(t);
+    t->set_high = false;
+    update_level(t);
+    schedule(t);
+}
+
+/* In periodic mode a write is to the period, and with T_SET to the comparator as well (2.3.9.2.2). */
+static void comparator_write(struct timer *t, uint64_t v, uint64_t bytes)
+{
+    bool periodic = t->config & T_PERIODIC, low = (uint32_t)bytes, high = bytes >> 32;
+    bool set = !periodic || t->config & T_SET || (t->set_high && !low);
+    if (set)
+        t->comparator = ((t->comparator & ~bytes) | (v & bytes)) & mask(t);
+    if (periodic)
+        t->period = ((t->period & ~bytes) | (v & bytes)) & mask(t);
+    t->set_high = set && periodic && low && !high && !(t->config & T_32);
+    t->config &= ~(uint64_t)T_SET;
+    schedule(t);
 }
 
 static void timer_write(struct timer *t, uint32_t at, uint64_t v, uint64_t bytes)
 {
-    if (at == 0) {
-        t->config = v & T_WRITABLE;
-        if (t->config & T_32)
-            t->comparator &= 0xffffffff;
-        update_level(t);
-        schedule(t);
-    } else if (at == 8) {
-        v &= mask(t);
-        if (t->config & T_PERIODIC && !(t->config & T_SET))
-            t->period = v;
-        else
-            t->comparator = v;
-        if (t->config & T_PERIODIC && t->config & T_SET)
-            t->period = t->period ? t->period : v;
-        if (bytes >> 63 || t->config & T_32 || !(bytes >> 32))
-            t->config &= ~(uint64_t)T_SET;
-        schedule(t);
-    }
+    if (at == 0)
+        timer_config_write(t, v);
+    else if (at == 8)
+        comparator_write(t, v, bytes);
 }
 
 static void register_write(struct hpet *h, uint32_t at, uint64_t v, uint64_t bytes)
@@ -167,8 +194,11 @@ static void hpet_write(struct device *dev, uint32_t offset, unsigned size, uint3
 static void hpet_reset(struct device *dev)
 {
     struct hpet *h = (struct hpet *)dev;
+    for (unsigned i = 0; i < TIMERS; i++)
+        release(&h->timer[i]);
     h->config = h->status = h->counter = 0;
     for (unsigned i = 0; i < TIMERS; i++) {
+        h->timer[i].set_high = false;
         alarm_cancel(&h->timer[i].alarm);
         h->timer[i].config = h->timer[i].period = 0;
         h->timer[i].comparator = ~0ull;

@@ -70,6 +70,7 @@ void lapic_on_nmi(struct device *, struct irq_line nmi, struct irq_line init, st
 bool lapic_msr_read(struct device *, uint32_t msr, uint64_t *value);      /* 0x1b, 0x6e0, 0x800-0x8ff; false: #GP */
 bool lapic_msr_write(struct device *, uint32_t msr, uint64_t value);
 uint64_t lapic_base(struct device *);            /* IA32_APIC_BASE */
+void lapic_on_base(struct device *, void (*moved)(void *ctx, uint64_t base), void *ctx); /* after each change of IA32_APIC_BASE */
 uint8_t lapic_tpr_get(struct device *); void lapic_tpr_set(struct device *, uint8_t tpr);  /* 8 bits: CR8 << 4 */
 void lapic_tsc_scale(struct device *, uint64_t (*tsc_to_ns)(void *ctx, uint64_t tsc), void *ctx); /* for TSC-deadline */
 struct device *ioapic_new(struct device *lapic, uint8_t id);
@@ -132,7 +133,8 @@ struct boot_entry {
     enum { BOOT_LINUX64, BOOT_LINUX32, BOOT_PVH, BOOT_REAL16, BOOT_MULTIBOOT } protocol;
     uint64_t entry, zero_page /* RSI / ESI / EBX */, page_table /* CR3 for 64 bit */, gdt, gdt_limit, stack;
 };
-/* Loads bzImage or ELF, initrd, command line, ACPI and SMBIOS tables and the memory map.  False: error has one line. */
+/* Loads bzImage, ELF or Multiboot, initrd, command line, ACPI and SMBIOS tables and the memory map.  False: error has one
+ * line.  *entry comes zeroed, or with protocol BOOT_LINUX32 where the CPU has no 64-bit mode. */
 bool boot_load(const struct pc_config *, struct boot_entry *, char *error, size_t error_size);
 /* ACPI and SMBIOS tables, made by us (hw/acpi.c, hw/smbios.c); both put below 1 MiB; return the RSDP's / entry point's address. */
 uint64_t acpi_build(uint8_t *ram, uint64_t ram_size);

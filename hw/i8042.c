@@ -155,7 +155,7 @@ static void keyboard_command(struct keyboard *kbd, uint8_t v)
 /* The set-2 code of a set-1 code, found in the controller's own table. */
 static uint8_t set2_of(uint8_t set1)
 {
-    for (unsigned i = 1; i < 0x84; i++)
+    for (unsigned i = 0x84; i > 0; i--) /* downwards: F7 is 83, though the table also has 02 for it */
         if (set2_to_set1[i] == set1)
             return (uint8_t)i;
     return 0;

@@ -4,20 +4,21 @@
 #include <string.h>
 
 enum { PINS = 24, MASKED = 1 << 16, LEVEL = 1 << 15, REMOTE_IRR = 1 << 14, LOGICAL = 1 << 11 };
-struct ioapic { struct device dev, *lapic; uint64_t entry[PINS]; uint32_t lines, edges; uint8_t id, select; };
+struct ioapic { struct device dev, *lapic; uint64_t entry[PINS]; uint32_t lines; uint8_t id, select; };
 
-static void deliver(struct ioapic *io, unsigned pin)
+static bool send(struct ioapic *io, uint64_t e)
+{
+    return lapic_deliver_message(io->lapic, (uint32_t)(e >> 56), e & LOGICAL, e >> 8 & 7, e & 0xff, e & LEVEL);
+}
+
+static void deliver_level(struct ioapic *io, unsigned pin)
 {
     uint64_t e = io->entry[pin];
-    bool level = e & LEVEL;
-    if (e & MASKED || (level && e & REMOTE_IRR))
+    if (!(e & LEVEL) || e & (MASKED | REMOTE_IRR) || !(io->lines >> pin & 1))
         return;
-    if (!(level ? io->lines >> pin & 1 : io->edges >> pin & 1))
-        return;
-    io->edges &= ~(1u << pin);
-    if (level)
-        io->entry[pin] |= REMOTE_IRR; /* before delivery: an EOI may come from inside */
-    lapic_deliver_message(io->lapic, (uint32_t)(e >> 56), e & LOGICAL, e >> 8 & 7, e & 0xff, level);
+    io->entry[pin] |= REMOTE_IRR; /* before delivery: an EOI may come from inside */
+    if (!send(io, e))
+        io->entry[pin] &= ~(uint64_t)REMOTE_IRR; /* nobody took it */
 }
 
 void ioapic_set_irq(void *ctx, int pin, int level)
@@ -26,11 +27,12 @@ void ioapic_set_irq(void *ctx, int pin, int level)
     if (pin < 0 || pin >= PINS)
         return;
     uint32_t bit = 1u << pin;
-    if (level && !(io->lines & bit))
-        io->edges |= bit;
+    bool rises = level && !(io->lines & bit);
     io->lines = level ? io->lines | bit : io->lines & ~bit;
-    if (level)
-        deliver(io, (unsigned)pin);
+    if (io->entry[pin] & LEVEL)
+        deliver_level(io, (unsigned)pin);
+    else if (rises && !(io->entry[pin] & MASKED)) /* an edge at a masked pin is lost (82093AA 3.2.4) */
+        send(io, io->entry[pin]);
 }
 
 void ioapic_eoi(void *ctx, unsigned vector)
@@ -41,7 +43,7 @@ void ioapic_eoi(void *ctx, unsigned vector)
         if ((*e & 0xff) != vector || !(*e & LEVEL) || !(*e & REMOTE_IRR))
             continue;
         *e &= ~(uint64_t)REMOTE_IRR;
-        deliver(io, pin);
+        deliver_level(io, pin);
     }
 }
 
@@ -67,7 +69,7 @@ static void entry_write(struct ioapic *io, unsigned n, uint32_t value)
         *e = (*e & ~0xffffffffull) | (value & 0x1ffff & ~read_only) | (*e & read_only);
     if (!(*e & LEVEL))
         *e &= ~(uint64_t)REMOTE_IRR; /* 82093AA 3.2.4: level only; Linux uses it as an explicit EOI */
-    deliver(io, n / 2);
+    deliver_level(io, n / 2);
 }
 
 static uint32_t ioapic_read(struct device *dev, uint32_t offset, unsigned size)
@@ -97,7 +99,6 @@ static void ioapic_reset(struct device *dev)
     for (unsigned pin = 0; pin < PINS; pin++)
         io->entry[pin] = MASKED;
     io->select = 0;
-    io->edges = 0;
 }
 
 static void ioapic_free(struct device *dev) { free(dev); }

@@ -22,6 +22,7 @@ struct lapic {
     struct alarm timer;
     struct irq_line output, nmi, init, sipi;
     void (*eoi)(void *, unsigned); void *eoi_ctx;
+    void (*base_moved)(void *, uint64_t); void *base_ctx;
     uint64_t (*tsc_to_ns)(void *, uint64_t); void *tsc_ctx;
     uint64_t base, deadline_tsc, icr, started_ns;
     uint32_t isr[8], tmr[8], irr[8];
@@ -374,6 +375,13 @@ static void lapic_write(struct device *dev, uint32_t offset, unsigned size, uint
 /* --- MSRs */
 static void base_reset(struct lapic *l);
 
+static void base_set(struct lapic *l, uint64_t v)
+{
+    l->base = v;
+    if (l->base_moved)
+        l->base_moved(l->base_ctx, v);
+}
+
 static bool base_write(struct lapic *l, uint64_t v)
 {
     bool was_on = enabled(l), was_x2 = x2(l), on = v & BASE_ENABLE, to_x2 = v & BASE_X2;
@@ -383,7 +391,7 @@ static bool base_write(struct lapic *l, uint64_t v)
         return false;
     if (was_on && !on)
         base_reset(l);
-    l->base = (v & ~(uint64_t)BASE_BSP) | (l->base & BASE_BSP);
+    base_set(l, (v & ~(uint64_t)BASE_BSP) | (l->base & BASE_BSP));
     update(l);
     return true;
 }
@@ -460,6 +468,13 @@ void lapic_on_nmi(struct device *dev, struct irq_line nmi, struct irq_line init,
     l->sipi = sipi;
 }
 
+void lapic_on_base(struct device *dev, void (*moved)(void *, uint64_t), void *ctx)
+{
+    struct lapic *l = (struct lapic *)dev;
+    l->base_moved = moved;
+    l->base_ctx = ctx;
+}
+
 void lapic_tsc_scale(struct device *dev, uint64_t (*tsc_to_ns)(void *, uint64_t), void *ctx)
 {
     struct lapic *l = (struct lapic *)dev;
@@ -486,7 +501,7 @@ static void lapic_reset(struct device *dev)
 {
     struct lapic *l = (struct lapic *)dev;
     base_reset(l);
-    l->base = 0xfee00000 | BASE_ENABLE | (l->id == 0 ? BASE_BSP : 0);
+    base_set(l, 0xfee00000 | BASE_ENABLE | (l->id == 0 ? BASE_BSP : 0));
     update(l);
 }
 

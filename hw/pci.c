@@ -58,8 +58,9 @@ static const struct pci_register registers[] = {
     {FUNCTION_PM,     0x50,            4, 0,          0xffffffff, 0},  /* DEVRESD, DEVACTA */
     {FUNCTION_PM,     0x54,            4, 0,          0xffffffff, 0},  /* DEVACTB */
     {FUNCTION_PM,     0x58,            4, 0,          0xffffffff, 0},
-    {FUNCTION_PM,     0x5c,            4, 0x90000000, 0xffffffff, 0},  /* DEVRESA.. as strapped: COM1, COM2 */
-    {FUNCTION_PM,     0x60,            4, 0x98000060, 0xffffffff, 0},
+    {FUNCTION_PM,     0x5c,            4, 0x90000000, 0xffffffff, 0},  /* DEVRESA-C: COM1 and COM2 are enabled */
+    {FUNCTION_PM,     0x60,            4, 0x60000000, 0xffffffff, 0},
+    {FUNCTION_PM,     0x64,            4, 0x98000000, 0xffffffff, 0},
     {FUNCTION_PM,     PM_PMREGMISC,    1, 0,          0x01,       0},
     {FUNCTION_PM,     PM_SMBA,         4, 0x00000001, 0x0000fff0, 0},
     {FUNCTION_PM,     0xd2,            1, 0,          0x0f,       0},  /* SMBHSTCFG */

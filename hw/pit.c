@@ -63,16 +63,19 @@ static int out(const struct pit *p, const struct counter *c)
     }
 }
 
-/* The next tick (from the load) at which OUT of counter 0 changes; 0: never. */
+/* Too fast to be followed: it interrupts every MIN_TICKS instead. */
+static bool held(const struct counter *c) { return periodic(c) && c->count < MIN_TICKS; }
+
+/* The next tick (from the load) at which OUT of counter 0 changes, in mode 2 rises; 0: never. */
 static uint64_t next_change(const struct counter *c, uint64_t done)
 {
-    uint64_t n = c->count < MIN_TICKS && periodic(c) ? MIN_TICKS : c->count;
+    uint64_t n = held(c) ? MIN_TICKS : c->count;
     if (!c->loaded || !c->gate)
         return 0;
-    if (c->mode == 3)
-        return done % n < (n + 1) / 2 ? done - done % n + (n + 1) / 2 : done - done % n + n;
-    if (c->mode == 2)
-        return done % n < n - 1 ? done - done % n + n - 1 : done + 1;
+    if (c->mode == 3 && !held(c) && done % n < (n + 1) / 2)
+        return done - done % n + (n + 1) / 2;
+    if (periodic(c))
+        return done - done % n + n;
     return done < n ? n : done == n && c->mode >= 4 ? n + 1 : 0;
 }
 
@@ -95,10 +98,12 @@ static void update(struct pit *p)
 static void on_alarm(void *ctx)
 {
     struct pit *p = ctx;
-    if (periodic(&p->counter[0])) {
-        if (p->counter[0].mode == 2 || p->level)
+    const struct counter *c = &p->counter[0];
+    bool pulse = c->mode == 2 || held(c);
+    if (periodic(c)) {
+        if (pulse || p->level)
             irq_set(&p->output, p->level = 0);
-        if (out(p, &p->counter[0]) || p->counter[0].mode == 2)
+        if (pulse || out(p, c))
             irq_set(&p->output, p->level = 1);
     }
     update(p);

@@ -11,7 +11,7 @@ enum { C_IRQ = 0x80, C_PF = 0x40, C_AF = 0x20, C_UF = 0x10 };
 #define UIP_NS 244000u          /* UIP goes up 244 us before the update */
 #define MIN_PERIOD_NS 122070u   /* 8192 Hz is the fastest rate there is */
 
-struct rtc { struct device dev; struct clock *clock; struct irq_line irq; struct alarm second, periodic; int64_t base_s; uint64_t base_ns; uint8_t cmos[128], index; };
+struct rtc { struct device dev; struct clock *clock; struct irq_line irq; struct alarm second, periodic; int64_t base_s, seen_s; uint64_t base_ns, seen_ns; uint8_t cmos[128], index; };
 
 /* --- Calendar: days since 1970-01-01 (Howard Hinnant's public-domain scheme of March-based years) */
 static int64_t days_from(int64_t y, unsigned m, unsigned d)
@@ -47,15 +47,15 @@ static uint8_t encode_hour(const struct rtc *r, unsigned hour)
 
 static void to_registers(struct rtc *r)
 {
-    int64_t s = now_s(r), days = s / 86400, year;
-    unsigned of_day = (unsigned)(s % 86400), month, day;
+    int64_t s = now_s(r), days = (s < 0 ? s - 86399 : s) / 86400, year; /* rounds down: a guest may set any year */
+    unsigned of_day = (unsigned)(s - days * 86400), month, day;
     if (r->cmos[B] & B_SET)
         return;
     date_of(days, &year, &month, &day);
     r->cmos[SECONDS] = encode(r, of_day % 60);
     r->cmos[MINUTES] = encode(r, of_day / 60 % 60);
     r->cmos[HOURS] = encode_hour(r, of_day / 3600);
-    r->cmos[WEEKDAY] = encode(r, (unsigned)((days + 4) % 7) + 1);
+    r->cmos[WEEKDAY] = encode(r, (unsigned)((days % 7 + 11) % 7) + 1);
     r->cmos[DAY] = encode(r, day);
     r->cmos[MONTH] = encode(r, month);
     r->cmos[YEAR] = encode(r, (unsigned)(year % 100));
@@ -143,6 +143,18 @@ static void on_periodic(void *ctx)
     schedule_periodic(r);
 }
 
+/* The flags of register C are set whether or not they interrupt: what nobody waits for is found out at the read. */
+static void catch_up(struct rtc *r)
+{
+    uint64_t now = clock_now(r->clock), period = period_ns(r);
+    if (!r->second.armed && !(r->cmos[B] & B_SET) && now_s(r) != r->seen_s)
+        r->cmos[C] |= C_UF;
+    if (!r->periodic.armed && period && now / period != r->seen_ns / period)
+        r->cmos[C] |= C_PF;
+    r->seen_s = now_s(r);
+    r->seen_ns = now;
+}
+
 static uint8_t read_register(struct rtc *r, unsigned index)
 {
     uint8_t v;
@@ -153,6 +165,7 @@ static uint8_t read_register(struct rtc *r, unsigned index)
         v = next_second(r) - clock_now(r->clock) < UIP_NS && !(r->cmos[B] & B_SET) ? A_UIP : 0;
         return r->cmos[A] | v;
     case C:
+        catch_up(r);
         v = r->cmos[C];
         r->cmos[C] = 0;
         update_irq(r);

@@ -119,6 +119,10 @@ static inline ir_ref ir_op1(struct ir_block *b, enum ir_op op, enum ir_type t, i
 static inline ir_ref ir_op2(struct ir_block *b, enum ir_op op, enum ir_type t, ir_ref x, ir_ref y) { return ir_emit(b, op, t, 0, 0, x, y, IR_NONE, IR_NONE); }
 static inline ir_ref ir_op3(struct ir_block *b, enum ir_op op, enum ir_type t, ir_ref x, ir_ref y, ir_ref z) { return ir_emit(b, op, t, 0, 0, x, y, z, IR_NONE); }
 unsigned ir_type_bytes(enum ir_type); /* 1 for i1; 16 for f80; 4 for flags */
+static inline unsigned ir_type_bits(enum ir_type t) { return t == IR_I1 ? 1 : ir_type_bytes(t) * 8; }
+static inline uint64_t ir_cut(uint64_t v, unsigned bits) { return bits >= 64 ? v : v & ((1ull << bits) - 1); }
+static inline int64_t ir_signed(uint64_t v, unsigned bits) { return bits >= 64 ? (int64_t)v : (int64_t)(v << (64 - bits)) >> (64 - bits); }
+#define IR_FIRST_VECTOR IR_vand   /* this op and all after it are ops_vector.def's */
 /* The result type of an instruction: i1 for comparisons, flags for flag ops, i64 for translate, ... */
 enum ir_type ir_result_type(const struct ir_block *, ir_ref);
 

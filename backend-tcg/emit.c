@@ -1,0 +1,139 @@
+/* The assembler: the few x86-64 encodings that the backend needs. */
+#include "backend-tcg/internal.h"
+
+static void opcode_out(struct tcg *t, uint32_t opcode)
+{
+    if (opcode > 0xffff)
+        put8(t, opcode >> 16);
+    if (opcode > 0xff)
+        put8(t, opcode >> 8);
+    put8(t, opcode);
+}
+
+/* byte registers SPL.. need a REX prefix */
+static void head(struct tcg *t, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned index, unsigned base, bool byte_rm)
+{
+    if (size == 2)
+        put8(t, 0x66);
+    if (prefix)
+        put8(t, prefix);
+    unsigned rex = (size == 8 ? 8u : 0) | (reg >> 3 & 1) << 2 | (index >> 3 & 1) << 1 | (base >> 3 & 1);
+    if (rex || (size == 1 && (reg >= 4 || (byte_rm && base >= 4))))
+        put8(t, 0x40 | rex);
+    opcode_out(t, opcode);
+}
+
+void emit_rr(struct tcg *t, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned rm)
+{
+    head(t, prefix, opcode, size, reg, 0, rm, true);
+    put8(t, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+void emit_rm(struct tcg *t, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned base, int32_t disp)
+{
+    head(t, prefix, opcode, size, reg, 0, base, false);
+    bool narrow = disp >= -128 && disp < 128;
+    put8(t, (narrow ? 0x40 : 0x80) | (reg & 7) << 3 | (base & 7));
+    if ((base & 7) == RSP)
+        put8(t, 0x24);
+    if (narrow)
+        put8(t, (uint8_t)disp);
+    else
+        put32(t, (uint32_t)disp);
+}
+
+void emit_rx(struct tcg *t, bool gs, uint32_t opcode, unsigned reg, int base, unsigned index)
+{
+    if (gs)
+        put8(t, 0x65);
+    put8(t, 0x48 | (reg >> 3 & 1) << 2 | (index >> 3 & 1) << 1 | (base < 0 ? 0 : (unsigned)base >> 3 & 1));
+    opcode_out(t, opcode);
+    if (base < 0) { /* [index * 8 + disp32] */
+        put8(t, 0x04 | (reg & 7) << 3);
+        put8(t, 0xc5 | (index & 7) << 3);
+        put32(t, 0);
+    } else {
+        put8(t, 0x44 | (reg & 7) << 3);
+        put8(t, 0xc0 | (index & 7) << 3 | ((unsigned)base & 7));
+        put8(t, 0);
+    }
+}
+
+void emit_mov(struct tcg *t, unsigned to, unsigned from) { if (to != from) emit_rr(t, 0, 0x89, 8, from, to); }
+void emit_mov32(struct tcg *t, unsigned to, unsigned from) { emit_rr(t, 0, 0x89, 4, from, to); }
+
+void emit_imm(struct tcg *t, unsigned to, uint64_t v)
+{
+    if (v <= UINT32_MAX) {
+        if (to >= 8)
+            put8(t, 0x41);
+        put8(t, 0xb8 | (to & 7));
+        put32(t, (uint32_t)v);
+    } else if ((int64_t)v == (int32_t)v) {
+        emit_rr(t, 0, 0xc7, 8, 0, to);
+        put32(t, (uint32_t)v);
+    } else {
+        put8(t, 0x48 | (to >> 3));
+        put8(t, 0xb8 | (to & 7));
+        put64(t, v);
+    }
+}
+
+static void imm_out(struct tcg *t, unsigned size, int32_t imm)
+{
+    put8(t, (uint32_t)imm);
+    if (size >= 2)
+        put8(t, (uint32_t)imm >> 8);
+    if (size >= 4) {
+        put8(t, (uint32_t)imm >> 16);
+        put8(t, (uint32_t)imm >> 24);
+    }
+}
+
+void emit_alu_imm(struct tcg *t, unsigned digit, unsigned size, unsigned rm, int32_t imm)
+{
+    bool narrow = size > 1 && imm >= -128 && imm < 128;
+    emit_rr(t, 0, size == 1 ? 0x80 : narrow ? 0x83 : 0x81, size, digit, rm);
+    imm_out(t, narrow ? 1 : size, imm);
+}
+
+void emit_alu_mem_imm(struct tcg *t, unsigned digit, unsigned size, unsigned base, int32_t disp, int32_t imm)
+{
+    bool narrow = size > 1 && imm >= -128 && imm < 128;
+    emit_rm(t, 0, size == 1 ? 0x80 : narrow ? 0x83 : 0x81, size, digit, base, disp);
+    imm_out(t, narrow ? 1 : size, imm);
+}
+
+void emit_shift_imm(struct tcg *t, unsigned digit, unsigned size, unsigned rm, unsigned count)
+{
+    emit_rr(t, 0, size == 1 ? 0xc0 : 0xc1, size, digit, rm);
+    put8(t, count);
+}
+
+uint32_t emit_jcc(struct tcg *t, unsigned cc)
+{
+    put8(t, 0x0f);
+    put8(t, 0x80 | cc);
+    put32(t, 0);
+    return here(t) - 4;
+}
+
+uint32_t emit_jmp(struct tcg *t)
+{
+    put8(t, 0xe9);
+    put32(t, 0);
+    return here(t) - 4;
+}
+
+void emit_bind(struct tcg *t, uint32_t displacement, uint32_t target)
+{
+    uint32_t d = target - (displacement + 4);
+    if (!t->full)
+        memcpy(t->start + displacement, &d, 4);
+}
+
+void emit_call(struct tcg *t, const void *fn)
+{
+    emit_imm(t, RAX, (uint64_t)fn);
+    emit_rr(t, 0, 0xff, 4, 2, RAX);
+}

@@ -1,0 +1,158 @@
+/* Vector and FP operations: the host instruction that ir/host_sse.def names for each. */
+#include "backend-tcg/internal.h"
+
+enum shape { SHAPE_NONE, SHAPE_R2, SHAPE_R2I, SHAPE_R1, SHAPE_R1I, SHAPE_X0, SHAPE_BYTES7, SHAPE_BYTES3, SHAPE_TO, SHAPE_TO32,
+             SHAPE_FLAGS, SHAPE_FROM32, SHAPE_FROM64, SHAPE_NEW, SHAPE_OUT, SHAPE_OUTI, SHAPE_INI };
+struct host { uint8_t prefix, map, opcode, shape; };
+static const struct host table[IR_OP_COUNT - IR_FIRST_VECTOR][8] = {
+#define HOST_SSE(op, lane, text, prefix, map, opcode, shape) [IR_##op - IR_FIRST_VECTOR][lane] = {prefix, map, opcode, SHAPE_##shape},
+#include "ir/host_sse.def"
+};
+
+static uint32_t opcode_of(const struct host *h)
+{
+    return h->map == 1 ? 0x0f00u | h->opcode : (h->map == 2 ? 0x0f3800u : 0x0f3a00u) | h->opcode;
+}
+
+static void rr(struct tcg *t, const struct host *h, unsigned size, unsigned reg, unsigned rm) { emit_rr(t, h->prefix, opcode_of(h), size, reg, rm); }
+
+/* What not every x86-64-v2 host has. */
+static bool host_has(unsigned op)
+{
+    switch (op) {
+    case IR_vaesenc: case IR_vaesenclast: case IR_vaesdec: case IR_vaesdeclast: case IR_vaesimc: case IR_vaeskeygen:
+    case IR_vclmul: case IR_vsha1rnds4: case IR_vsha1nexte: case IR_vsha1msg1: case IR_vsha1msg2: case IR_vsha256rnds2:
+    case IR_vsha256msg1: case IR_vsha256msg2:
+        return false; /* by the evaluator: seldom, and the host is not asked for them */
+    default: return true;
+    }
+}
+
+void tcg_mxcsr_sync(struct tcg *t)
+{
+    unsigned k = gpr_temp(t);
+    emit_rm(t, 0, 0x0fae, 4, 3, RSP, SCRATCH); /* stmxcsr */
+    emit_rm(t, 0, 0x8b, 4, k, RSP, SCRATCH);
+    emit_alu_imm(t, 4, 4, k, 0x3f);
+    emit_rm(t, 0, 0x09, 4, k, RBP, (int32_t)t->g->mxcsr_offset);
+    t->host_flags = IR_NONE;
+}
+
+void tcg_mxcsr_load(struct tcg *t)
+{
+    unsigned k = gpr_temp(t);
+    emit_rm(t, 0, 0x8b, 4, k, RBP, (int32_t)t->g->mxcsr_offset);
+    emit_alu_imm(t, 1, 4, k, 0x1f80);
+    emit_rm(t, 0, 0x89, 4, k, RSP, SCRATCH);
+    emit_rm(t, 0, 0x0fae, 4, 2, RSP, SCRATCH); /* ldmxcsr */
+    t->host_flags = IR_NONE;
+}
+
+static void own_rax(struct tcg *t, ir_ref self)
+{
+    t->owner[RAX] = self;
+    t->v[self].reg = RAX;
+    t->v[self].clean = true;
+}
+
+static void flags(struct tcg *t, const struct host *h, const struct ir_insn *i, ir_ref self)
+{
+    unsigned b = xmm_use(t, i->arg[1]), a = xmm_use(t, i->arg[0]);
+    rr(t, h, 4, a, b);
+    gpr_take(t, RAX); /* moves alone: the flags stay */
+    emit_rr(t, 0, 0x0f90, 1, 0, RAX);
+    put8(t, 0x9f);
+    emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
+    own_rax(t, self);
+    t->host_flags = IR_NONE;
+}
+
+static void extend(struct tcg *t, const struct ir_insn *i, ir_ref self)
+{
+    /* 20..25 sign, 30..35 zero: bw bd bq wd wq dq */
+    static const uint8_t codes[3][4] = {{0, 0x20, 0x21, 0x22}, {0, 0, 0x23, 0x24}, {0, 0, 0, 0x25}};
+    unsigned code = i->aux < 3 && i->imm < 4 ? codes[i->aux][i->imm] : 0;
+    if (!code) {
+        t->complex = true;
+        return;
+    }
+    unsigned a = xmm_use(t, i->arg[0]), r = xmm_def(t, self);
+    emit_rr(t, 0x66, 0x0f3800u | (code + (i->op == IR_vextend_u ? 0x10 : 0)), 4, r, a);
+}
+
+bool tcg_vector_emit(struct tcg *t, const struct ir_insn *i, ir_ref self)
+{
+    if (i->op < IR_FIRST_VECTOR || !host_has(i->op))
+        return false;
+    if (i->op == IR_vextend_s || i->op == IR_vextend_u) {
+        extend(t, i, self);
+        return true;
+    }
+    const struct host *h = &table[i->op - IR_FIRST_VECTOR][i->aux & 7];
+    unsigned a, b, r, size;
+    switch (h->shape) {
+    case SHAPE_R2: case SHAPE_R2I:
+        b = xmm_use(t, i->arg[1]);
+        r = xmm_def_from(t, self, i->arg[0]);
+        rr(t, h, 4, r, b);
+        if (h->shape == SHAPE_R2I)
+            put8(t, (uint8_t)i->imm);
+        return true;
+    case SHAPE_R1: case SHAPE_R1I:
+        a = xmm_use(t, i->arg[0]);
+        r = xmm_def(t, self);
+        rr(t, h, 4, r, a);
+        if (h->shape == SHAPE_R1I)
+            put8(t, (uint8_t)i->imm);
+        return true;
+    case SHAPE_X0:
+        emit_rr(t, 0, 0x0f28, 4, 0, xmm_use(t, i->arg[2]));
+        b = xmm_use(t, i->arg[1]);
+        r = xmm_def_from(t, self, i->arg[0]);
+        rr(t, h, 4, r, b);
+        return true;
+    case SHAPE_BYTES7: case SHAPE_BYTES3:
+        r = xmm_def_from(t, self, i->arg[0]);
+        emit_rr(t, 0x66, 0x0f73, 4, h->shape == SHAPE_BYTES7 ? 7 : 3, r);
+        put8(t, i->imm > 15 ? 16 : (uint8_t)i->imm);
+        return true;
+    case SHAPE_TO: case SHAPE_TO32:
+        a = xmm_use(t, i->arg[0]);
+        r = def(t, self);
+        rr(t, h, h->shape == SHAPE_TO && i->type == IR_I64 ? 8 : 4, r, a);
+        t->v[self].clean = i->type == IR_I32;
+        return true;
+    case SHAPE_FLAGS: flags(t, h, i, self); return true;
+    case SHAPE_FROM32: case SHAPE_FROM64:
+        b = use(t, i->arg[1]);
+        r = xmm_def_from(t, self, i->arg[0]);
+        rr(t, h, h->shape == SHAPE_FROM64 ? 8 : 4, r, b);
+        return true;
+    case SHAPE_NEW:
+        b = use(t, i->arg[0]);
+        r = xmm_def(t, self);
+        emit_rr(t, 0x66, 0x0f6e, i->aux == IR_L64 ? 8 : 4, r, b);
+        return true;
+    case SHAPE_OUT:
+        a = xmm_use(t, i->arg[0]);
+        r = def(t, self);
+        emit_rr(t, 0x66, 0x0f7e, i->type == IR_I64 ? 8 : 4, a, r);
+        t->v[self].clean = i->type == IR_I32;
+        return true;
+    case SHAPE_OUTI:
+        a = xmm_use(t, i->arg[0]);
+        r = def(t, self);
+        rr(t, h, i->aux == IR_L64 ? 8 : 4, a, r);
+        put8(t, (uint8_t)i->imm);
+        t->v[self].clean = i->type == IR_I32;
+        return true;
+    case SHAPE_INI:
+        b = use(t, i->arg[1]);
+        r = xmm_def_from(t, self, i->arg[0]);
+        size = i->aux == IR_L64 ? 8 : 4;
+        rr(t, h, size, r, b);
+        put8(t, (uint8_t)i->imm);
+        return true;
+    default: return false;
+    }
+}
