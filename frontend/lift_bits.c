@@ -105,6 +105,10 @@ void lift_bit_count(struct lifter *l, int op)
 void lift_popcnt(struct lifter *l, int variant)
 {
     (void)variant;
+    if (l->in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) {
+        lift_ud(l);
+        return;
+    }
     enum ir_type t = lift_type(l, 0);
     ir_ref a = lift_read(l, 1);
     lift_write(l, 0, ir_op1(l->b, IR_popcnt, t, a));

@@ -1,11 +1,13 @@
 /* Every user-mode instruction form of the tables, on random and adversarial operands: the host's own CPU against
- * lift + interpreter, with and without the IR passes.  Registers, flags (less those that the row names as
+ * lift + interpreter, with and without the IR passes, and the template backend.  Registers, flags (less those that the row names as
  * undefined), MXCSR, x87 state, memory, and the exception taken must agree bit for bit.
  * Usage: fuzz_test [seed [cases-per-mnemonic [mnemonic]]] */
 #include "frontend/internal.h"
+#include "backend-tcg/backend-tcg.h"
 #include "tests/silicon/oracle.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct info { const char *name, *notes, *family; uint16_t feature; unsigned done; };
 static struct info infos[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
@@ -26,7 +28,8 @@ static uint64_t rnd(void)
 }
 
 /* --- The interpreter's side: guest memory is ORACLE_DATA, by its alias */
-static struct x86_cpu cpu;
+static struct { struct tcg_context tcg; struct x86_cpu cpu; } vcpu;
+#define cpu vcpu.cpu
 static uint8_t *data, *code;
 
 static uint8_t *place(uint64_t at, unsigned size, unsigned access)
@@ -145,9 +148,69 @@ static void state_out(struct oracle_state *o)
         memcpy(o->fx.xmm[i], &s->vec[i], 16);
 }
 
-static const char *interpret(struct oracle_state *o, bool optimise, struct ir_block *b)
+/* --- The template backend's side */
+static struct tcg_buffer *buffer;
+static struct tcg_block translated;
+static unsigned by_tcg, not_by_tcg;
+
+static uint64_t slow_translate(void *s, uint64_t at, unsigned size_access)
+{
+    unsigned size = size_access & 0xff;
+    return probe(s, at, size, size_access >> 8) ? (uint64_t)place(at, size, size_access >> 8) : 0;
+}
+
+static const void *resume(const void *pc) { return tcg_fault_resume(&translated, pc); }
+
+static int64_t *table_new(void)
+{
+    int64_t *p = mmap(NULL, TCG_TABLE_ENTRIES * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    for (unsigned i = 0; i < ORACLE_DATA_SIZE / 4096; i += 2) /* every other page is left to the slow path */
+        p[(ORACLE_DATA >> 12) + i] = (int64_t)(uintptr_t)data - (int64_t)ORACLE_DATA;
+    return p;
+}
+
+static bool tcg_init(void)
+{
+    int64_t *read = table_new(), *write = table_new();
+    buffer = tcg_buffer_new(1 << 20);
+    static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
+    memset(jumps, 0xff, sizeof jumps);
+    vcpu.tcg.jumps = jumps;
+    vcpu.tcg.slow_translate = slow_translate;
+    oracle_resume = resume;
+    if (read && write)
+        tcg_tables_set(&vcpu.tcg, read, write);
+    return read && write && buffer;
+}
+
+/* Runs a block in translated code; false: it left to the interpreter, or the backend refused it. */
+static bool run_translated(const struct ir_block *b, uint64_t pc)
+{
+    struct tcg_options options = {.guest = &x86_guest, .pc = pc, .mode_id = 1};
+    size_t at = 0;
+    int exit;
+    if (tcg_compile(buffer, &at, 1 << 20, b, &options, &translated) != TCG_OK) {
+        not_by_tcg++;
+        return false;
+    }
+    enum ir_leave leave = tcg_run(&cpu.state, &x86_guest, translated.entry, &exit);
+    free(translated.sites);
+    translated.sites = NULL;
+    if (leave == IR_LEAVE_INTERPRET)
+        return false;
+    by_tcg++;
+    return true;
+}
+
+enum variant { RAW, OPTIMISED, TRANSLATED, VARIANTS };
+static const char *const variant_names[] = {"", " (optimised)", " (tcg)"};
+
+static const char *interpret(struct oracle_state *o, enum variant variant, struct ir_block *b)
 {
     static char error[200];
+    bool optimise = variant != RAW;
     const struct x86_fetch f = {fetch, NULL};
     const struct x86_lift_limits limits = {.insns = 1, .bytes = 4096};
     unsigned insns;
@@ -164,7 +227,8 @@ static const char *interpret(struct oracle_state *o, bool optimise, struct ir_bl
             ir_optimise(b, &x86_guest);
         if (optimise && (wrong = ir_verify(b, &x86_guest, error, sizeof error)))
             return wrong;
-        ir_interpret(b, &env, &insns);
+        if (variant != TRANSLATED || !run_translated(b, o->rip))
+            ir_interpret(b, &env, &insns);
         if (cpu.state.faulted || cpu.state.rip != o->rip || again > 100)
             break;
     }
@@ -334,14 +398,14 @@ static const char *compare(const struct oracle_state *want, const struct oracle_
 static uint8_t before[ORACLE_DATA_SIZE], after[ORACLE_DATA_SIZE];
 static unsigned passed, failed, failed_by[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
-static void report(unsigned mnemonic, const uint8_t *insn, unsigned length, const char *what, const struct oracle_state *in, bool optimised)
+static void report(unsigned mnemonic, const uint8_t *insn, unsigned length, const char *what, const struct oracle_state *in, int variant)
 {
     failed++;
     if (failed_by[mnemonic]++ >= 2)
         return;
     char text[128] = "";
     x86_disassemble(X86_MODE_CODE64, in->rip, insn, 15, text, sizeof text);
-    fprintf(stderr, "FAIL %s%s: %s  [", text, optimised ? " (optimised)" : "", what);
+    fprintf(stderr, "FAIL %s%s: %s  [", text, variant_names[variant], what);
     for (unsigned i = 0; i < length; i++)
         fprintf(stderr, "%02x", insn[i]);
     fprintf(stderr, "] rax %llx rcx %llx rdx %llx flags %llx mxcsr %x fcw %x fsw %x ftw %x\n", (unsigned long long)in->gpr[0], (unsigned long long)in->gpr[1],
@@ -364,10 +428,10 @@ static void run_case(const uint8_t *insn, unsigned length, unsigned mnemonic, st
     oracle_run(&silicon);
     memcpy(after, data, sizeof after);
     const struct info *f = &infos[mnemonic];
-    for (int optimised = 0; optimised < 2; optimised++) {
+    for (int variant = 0; variant < VARIANTS; variant++) {
         here = in;
         memcpy(data, before, sizeof before);
-        const char *wrong = interpret(&here, optimised, b);
+        const char *wrong = interpret(&here, (enum variant)variant, b);
         bool random_flags = silicon.trap != 3;
         if (!wrong)
 {
@@ -387,7 +451,7 @@ static void run_case(const uint8_t *insn, unsigned length, unsigned mnemonic, st
             wrong = text;
         }
         if (wrong)
-            report(mnemonic, insn, length, wrong, &in, optimised);
+            report(mnemonic, insn, length, wrong, &in, variant);
         else
             passed++;
     }
@@ -407,6 +471,10 @@ int main(int argc, char **argv)
     }
     code = oracle_code();
     data = oracle_data();
+    if (!tcg_init()) {
+        fprintf(stderr, "cannot set up the backend\n");
+        return 1;
+    }
     x86_reset(&cpu, X86_RESET_POWER);
     struct x86_state *s = &cpu.state;
     s->cr0 = 0x80050033;
@@ -441,13 +509,13 @@ int main(int argc, char **argv)
         if (infos[i].name)
             rows++;
         if (failed_by[i])
-            fprintf(stderr, "%s: %u of %u failed\n", infos[i].name, failed_by[i], 2 * infos[i].done);
+            fprintf(stderr, "%s: %u of %u failed\n", infos[i].name, failed_by[i], VARIANTS * infos[i].done);
         if (infos[i].name && !infos[i].done && argc <= 3) {
             never++;
             printf("not met: %s\n", infos[i].name);
         }
     }
-    printf("silicon: %u mnemonics, %u not met\n%u passed, %u failed\n", rows, never, passed, failed);
+    printf("silicon: %u mnemonics, %u not met; %u cases ran translated, %u blocks the backend left to the interpreter\n%u passed, %u failed\n", rows, never, by_tcg, not_by_tcg, passed, failed);
     ir_block_free(&b);
     x86_model_free(cpu.model);
     return failed != 0;

@@ -15,6 +15,8 @@ static ucontext_t outside;
 static struct oracle_fx outside_fx;
 static enum { IDLE, ENTER, INSIDE } phase;
 
+const void *(*oracle_resume)(const void *pc);
+
 /* enum x86_gpr order */
 static const int greg[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                              REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
@@ -55,7 +57,11 @@ static void handler(int sig, siginfo_t *info, void *context)
         memcpy(u->uc_mcontext.fpregs, &outside_fx, 416);
         phase = IDLE;
     } else {
-        signal(sig, SIG_DFL);
+        const void *at = oracle_resume && sig == SIGSEGV ? oracle_resume((const void *)u->uc_mcontext.gregs[REG_RIP]) : NULL;
+        if (at)
+            u->uc_mcontext.gregs[REG_RIP] = (greg_t)at;
+        else
+            signal(sig, SIG_DFL);
     }
 }
 

@@ -18,6 +18,8 @@ struct oracle_state {
     uint64_t error, cr2;
     struct oracle_fx fx;
 };
+/* Where a SIGSEGV outside of oracle_run goes on, by its PC; NULL: it ends the process. */
+extern const void *(*oracle_resume)(const void *pc);
 bool oracle_init(void);
 uint8_t *oracle_code(void);   /* writable, ORACLE_CODE's three pages; fill with 0xcc */
 uint8_t *oracle_data(void);   /* alias of ORACLE_DATA */
