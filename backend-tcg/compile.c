@@ -804,7 +804,7 @@ static void do_call(struct tcg *t, const struct ir_insn *i, ir_ref self)
 
 static void align_displacement(struct tcg *t, unsigned opcode_bytes)
 {
-    while (((uintptr_t)(t->run + here(t)) + opcode_bytes) & 3)
+    while (((uintptr_t)(t->run + here(t)) + opcode_bytes) & 3 && !t->full)
         put8(t, 0x90);
 }
 
