@@ -1089,7 +1089,8 @@ static void cold_exit(struct tcg *t, const struct cold *c)
     int64_t target = (int32_t)c->insn_offset;
     uint64_t pc = pc_at(t, target);
     icount_give_back(t, c->insns);
-    if ((pc ^ t->o->pc) & ~0xfffull) { /* another page: never chained, found by the table */
+    /* Another page, or an instruction that may straddle: never chained, found by the table. */
+    if ((pc ^ t->o->pc) & ~0xfffull || (pc & 0xfff) > 0x1000 - 15) {
         emit_rm(t, 0, 0x8b, 8, RCX, RBP, CONTEXT(jumps));
         emit_imm(t, RDX, pc ^ t->o->mode_id << 48);
         emit_rm(t, 0, 0x3b, 8, RDX, RCX, (int32_t)(tcg_jump_hash(pc) * sizeof(struct tcg_jump)));

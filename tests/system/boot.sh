@@ -14,7 +14,7 @@ esac
 initrd=$("$linux" initrd "$initrd")
 seconds=${BOOT_SECONDS:-120}
 dir=$(mktemp -d)
-trap 'kill $pid 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'kill $pid 2>/dev/null || :; rm -rf "$dir"' EXIT
 mkfifo "$dir/in"
 : > "$dir/out"
 "$tierce" -m 512 -kernel "$kernel" -initrd "$initrd" -append "console=ttyS0 panic=-1 quiet" -nographic -no-reboot \
