@@ -89,6 +89,151 @@ static void pointers(struct x86_state *s, uint64_t what, uint64_t ea)
     s->fcs = s->fds = 0; /* deprecated: CPUID.7.0:EBX[13] */
 }
 
+/* --- The fast way, for guests that mask all exceptions: only the operands are loaded.  Where a register is empty that
+ * should not be, or full, nothing is changed and the exact way runs instead.  (An unmasked underflow is raised by
+ * exact tiny results too, which the masked one is not: such guests get the exact way alone.) */
+enum { C1 = 0x200, PHYSICAL = 7 };
+
+static struct x86_fpr *st(struct x86_state *s, unsigned i) { return &s->fpr[(s->fptop + i) & PHYSICAL]; }
+static bool is_full(const struct x86_state *s, unsigned i) { return s->fptag >> ((s->fptop + i) & PHYSICAL) & 1; }
+
+/* Runs the stub at `index` on ST(0) = a, ST(1) = b; ST(0) afterwards to *r0, and the next to *r1 where wanted. Every
+ * form leaves `deep` registers (1 or 2). Returns the status word. */
+static unsigned run_fast(unsigned fcw, unsigned index, const struct x86_fpr *a, const struct x86_fpr *b, void *operand, unsigned deep,
+                         struct x86_fpr *r0, struct x86_fpr *r1)
+{
+    const uint8_t *stub = tierce_x87_stubs + 4 * index;
+    uint16_t cw = (uint16_t)fcw, host = 0x37f, sw;
+    __asm__ volatile("fldcw %0" : : "m"(cw));
+    if (b)
+        __asm__ volatile("fldt %0" : : "m"(*b));
+    if (a)
+        __asm__ volatile("fldt %0" : : "m"(*a));
+    __asm__ volatile("leaq -136(%%rsp), %%rsp\n\tcall *%[stub]\n\tleaq 136(%%rsp), %%rsp\n\tfnstsw %%ax"
+                     : "=a"(sw) : [stub] "r"(stub), "d"(operand) : "memory", "cc");
+    if (deep >= 1)
+        __asm__ volatile("fstpt %0" : "=m"(*r0));
+    if (deep >= 2)
+        __asm__ volatile("fstpt %0" : "=m"(*r1));
+    __asm__ volatile("fnclex\n\tfldcw %0" : : "m"(host));
+    return sw;
+}
+
+static bool all_masked(const struct x86_state *s) { return (s->fcw & FLAGS) == FLAGS; }
+
+static void flags_keep(struct x86_state *s, unsigned sw) { s->fsw = (uint16_t)((s->fsw & ~C1) | (sw & (C1 | FLAGS))); }
+
+static void put_st(struct x86_state *s, unsigned i, const struct x86_fpr *v) { memcpy(st(s, i), v, 10); }
+
+static void pop(struct x86_state *s)
+{
+    s->fptag &= (uint8_t)~(1u << s->fptop);
+    s->fptop = (s->fptop + 1) & PHYSICAL;
+}
+
+static void push(struct x86_state *s, const struct x86_fpr *v)
+{
+    s->fptop = (s->fptop - 1) & PHYSICAL;
+    s->fptag |= (uint8_t)(1u << s->fptop);
+    put_st(s, 0, v);
+}
+
+/* FADD and its kind on two registers: D8 to ST(0), DC to ST(i), DE with a pop. */
+static bool fast_arithmetic(struct x86_state *s, unsigned index)
+{
+    unsigned op = index >> 8, digit = index >> 3 & 7, i = index & 7;
+    struct x86_fpr r0 = {0}, r1 = {0};
+    if ((op != 0 && op != 4 && op != 6) || digit == 2 || digit == 3 || i == 0 || !is_full(s, 0) || !is_full(s, i))
+        return false;
+    unsigned sw = run_fast(s->fcw, (index & ~7u) | 1, st(s, 0), st(s, i), NULL, op == 6 ? 1 : 2, &r0, &r1);
+    flags_keep(s, sw);
+    put_st(s, op == 0 ? 0 : i, op == 4 ? &r1 : &r0);
+    if (op == 6)
+        pop(s);
+    return true;
+}
+
+static bool fast_moves(struct x86_state *s, unsigned index)
+{
+    unsigned i = index & 7;
+    struct x86_fpr v;
+    switch (index & ~7u) {
+    case 0x1c0: /* FLD ST(i) */
+        if (!is_full(s, i) || is_full(s, 7))
+            return false;
+        v = *st(s, i);
+        push(s, &v);
+        break;
+    case 0x1c8: /* FXCH */
+        if (!is_full(s, 0) || !is_full(s, i))
+            return false;
+        v = *st(s, 0);
+        put_st(s, 0, st(s, i));
+        put_st(s, i, &v);
+        break;
+    case 0x5d8: /* FSTP ST(i) */
+        if (!is_full(s, 0))
+            return false;
+        put_st(s, i, st(s, 0));
+        s->fptag |= (uint8_t)(1u << ((s->fptop + i) & PHYSICAL));
+        pop(s);
+        break;
+    default:
+        if ((index != 0x1e0 && index != 0x1e1) || !is_full(s, 0))
+            return false;
+        st(s, 0)->exponent = (uint16_t)(index == 0x1e0 ? st(s, 0)->exponent ^ 0x8000 : st(s, 0)->exponent & 0x7fff); /* FCHS, FABS */
+    }
+    s->fsw &= (uint16_t)~C1;
+    return true;
+}
+
+static bool fast_sqrt(struct x86_state *s, unsigned index)
+{
+    struct x86_fpr r = {0};
+    if (index != 0x1fa || !is_full(s, 0))
+        return false;
+    flags_keep(s, run_fast(s->fcw, index, st(s, 0), NULL, NULL, 1, &r, NULL));
+    put_st(s, 0, &r);
+    return true;
+}
+
+/* Memory arithmetic (D8, DC; DA, DE integers) and loads. */
+static bool fast_memory(struct x86_state *s, unsigned index, void *operand)
+{
+    unsigned op = index >> 8, digit = index >> 3 & 7;
+    bool arithmetic = !(op & 1) && digit != 2 && digit != 3;
+    bool load = (op & 1 && digit == 0) || (op == 3 && digit == 5) || (op == 7 && digit == 5);
+    struct x86_fpr r = {0};
+    if ((!arithmetic && !load) || (arithmetic ? !is_full(s, 0) : is_full(s, 7)))
+        return false;
+    unsigned sw = run_fast(s->fcw, index | 2, arithmetic ? st(s, 0) : NULL, NULL, operand, 1, &r, NULL);
+    flags_keep(s, sw);
+    if (arithmetic)
+        put_st(s, 0, &r);
+    else
+        push(s, &r);
+    return true;
+}
+
+/* Stores: 1 done, 0 to be done the exact way, -1 a fault is pending. */
+static int fast_store(struct x86_cpu *cpu, unsigned index, unsigned size, uint64_t linear)
+{
+    struct x86_state *s = &cpu->state;
+    unsigned op = index >> 8, digit = index >> 3 & 7;
+    uint8_t operand[16];
+    struct x86_fpr r;
+    bool pops = digit == 3 || (op == 3 && digit == 7) || (op == 7 && digit == 7);
+    if (!is_full(s, 0) || digit == 1 || digit == 6)
+        return 0;
+    unsigned sw = run_fast(s->fcw, index | 2, st(s, 0), NULL, operand, pops ? 0 : 1, &r, NULL);
+    if (!cpu->bus->write(cpu, linear, size, IR_WRITE, operand))
+        return -1;
+    flags_keep(s, sw);
+    if (pops)
+        pop(s);
+    return 1;
+}
+
 static const struct { uint32_t eflags, packed; } pairs[] = {
     {X86_EFLAGS_CF, IR_FLAG_C}, {X86_EFLAGS_PF, IR_FLAG_P}, {X86_EFLAGS_AF, IR_FLAG_A},
     {X86_EFLAGS_ZF, IR_FLAG_Z}, {X86_EFLAGS_SF, IR_FLAG_S}, {X86_EFLAGS_OF, IR_FLAG_O}};
@@ -101,6 +246,11 @@ X86_HELPER_FN(x87_reg)
     struct image m;
     if (pending(c86))
         return 0;
+    unsigned index = a & 0x7ff;
+    if (all_masked(s) && (fast_arithmetic(s, index) || fast_moves(s, index) || fast_sqrt(s, index))) {
+        pointers(s, a, s->fdp);
+        return 0;
+    }
     image_make(s, &m);
     uint64_t flags = x86_eflags_get(s) & (X86_EFLAGS_CF | X86_EFLAGS_PF | X86_EFLAGS_AF | X86_EFLAGS_ZF | X86_EFLAGS_SF | X86_EFLAGS_OF);
     flags = run(&m, a & 0x7ff, NULL, flags | 2);
@@ -132,6 +282,12 @@ X86_HELPER_FN(x87_mem)
     bool writes = stores(index), written = false;
     if (pending(c86) || (!writes && !c86->bus->read(c86, b, size, IR_READ, operand)))
         return 0;
+    int done = !all_masked(s) ? 0 : writes ? fast_store(c86, index, size, b) : fast_memory(s, index, operand);
+    if (done) {
+        if (done > 0)
+            pointers(s, a, c);
+        return 0;
+    }
     image_make(s, &m);
     before = m;
     /* An unmasked exception may leave memory as it was, and then it is not looked at: no page fault.  What is
