@@ -107,7 +107,7 @@ void x86_raise_error(struct x86_cpu *, unsigned vector, uint32_t error);
 void x86_deliver_fault(struct x86_cpu *);   /* delivers the pending fault; double and triple faults included */
 void x86_deliver_interrupt(struct x86_cpu *, unsigned vector); /* external; wakes from HLT */
 void x86_deliver_nmi(struct x86_cpu *);
-void x86_single_step(struct x86_cpu *); /* after an instruction run in X86_MODE_TF: pends and delivers #DB */
+void x86_debug_trap(struct x86_cpu *, uint64_t dr6); /* after an instruction: #DB for single-step (bit 14) or data breakpoints */
 
 /* Data breakpoints: to be called for each access in X86_MODE_DEBUG; pends #DB (a trap) on a hit. */
 void x86_debug_data(struct x86_cpu *, uint64_t linear, unsigned size, bool write);

@@ -204,7 +204,14 @@ ir_ref lift_translate(struct lifter *l, unsigned i, unsigned size, unsigned acce
 
 ir_ref lift_operand_linear(struct lifter *l, unsigned i, unsigned size, unsigned access)
 {
-    return lift_linear(l, lift_seg(l->op[i].mem.segment), lift_ea(l, i), size, access);
+    enum x86_seg seg = lift_seg(l->op[i].mem.segment);
+    ir_ref linear = lift_linear(l, seg, lift_ea(l, i), size, access);
+    if (lift_is64(l) && seg == X86_SS) { /* helpers do not know the segment, and it is #SS there */
+        ir_ref shift = ir_const(l->b, IR_I64, 16);
+        ir_ref extended = ir_op2(l->b, IR_sar, IR_I64, ir_op2(l->b, IR_shl, IR_I64, linear, shift), shift);
+        lift_raise_if(l, ir_op2(l->b, IR_ne, IR_I64, extended, linear), X86_SS_FAULT, true, 0);
+    }
+    return linear;
 }
 
 /* --- Operands */

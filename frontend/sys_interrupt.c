@@ -312,10 +312,10 @@ void x86_deliver_nmi(struct x86_cpu *cpu)
     cpu->state.nmi_masked = 1;
 }
 
-void x86_single_step(struct x86_cpu *cpu)
+void x86_debug_trap(struct x86_cpu *cpu, uint64_t dr6)
 {
     x86_raise(cpu, X86_DB);
-    cpu->state.fault_dr6 = 1u << 14; /* BS */
+    cpu->state.fault_dr6 = dr6;
     x86_deliver_fault(cpu);
 }
 

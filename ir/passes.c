@@ -123,7 +123,13 @@ static ir_ref identity(const struct ir_block *b, ir_ref n)
         return const_at(b, i->arg[1], &c) && !c ? i->arg[0] : n;
     case IR_lea:
         return i->arg[1] == IR_NONE && !i->imm ? i->arg[0] : n;
-    case IR_zext: case IR_sext: case IR_trunc:
+    case IR_trunc: { /* of what was widened from that very type */
+        const struct ir_insn *from = &b->insns[i->arg[0]];
+        if ((from->op == IR_zext || from->op == IR_sext) && ir_result_type(b, from->arg[0]) == (enum ir_type)i->type)
+            return from->arg[0];
+        return ir_result_type(b, i->arg[0]) == (enum ir_type)i->type ? i->arg[0] : n;
+    }
+    case IR_zext: case IR_sext:
         return ir_result_type(b, i->arg[0]) == (enum ir_type)i->type ? i->arg[0] : n;
     case IR_select:
         return i->arg[1] == i->arg[2] ? i->arg[1] : const_at(b, i->arg[0], &c) ? i->arg[c & 1 ? 1 : 2] : n;

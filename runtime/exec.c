@@ -171,10 +171,13 @@ uint64_t vcpu_icount_now(struct machine *m)
 }
 
 /* --- Running */
+#define DR6_BS (1u << 14)
 /* What is due after an instruction that was run alone: the shadow ends, single-step traps (SDM 3B 17.3.1.4). */
 static void after_single(struct vcpu *v, uint32_t mode, enum ir_leave leave)
 {
     struct x86_state *s = &v->cpu.state;
+    uint64_t hits = s->debug_hits;
+    s->debug_hits = 0;
     if (leave == IR_LEAVE_FAULT)
         return;
     bool fresh = s->shadow && !(mode & X86_MODE_SHADOW);
@@ -183,7 +186,9 @@ static void after_single(struct vcpu *v, uint32_t mode, enum ir_leave leave)
         x86_mode_update(&v->cpu);
     }
     if (mode & X86_MODE_TF && !(fresh && s->shadow == 2))
-        x86_single_step(&v->cpu);
+        hits |= DR6_BS;
+    if (hits)
+        x86_debug_trap(&v->cpu, hits);
 }
 
 static enum ir_leave run_single(struct vcpu *v)

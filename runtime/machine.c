@@ -283,6 +283,10 @@ static bool load_guest(struct machine *m, char *error, size_t size)
         entry.stack = c->raw_entry;
     } else {
         struct pc_config pc = pc_config_of(m);
+        uint32_t id[4];
+        x86_cpuid(&m->vcpu->cpu, 0x80000001, 0, id);
+        if (!(id[3] >> 29 & 1)) /* no long mode: boot_load is told so */
+            entry.protocol = BOOT_LINUX32;
         if (!boot_load(&pc, &entry, error, size))
             return false;
     }
