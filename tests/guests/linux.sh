@@ -130,7 +130,7 @@ initrd() {
   case $1 in
     busybox) ;;
     busybox-i386) busybox=$(fetch busybox-static i386)/bin/busybox;;
-    debian) copy_program "$root" bash python3 ls od
+    debian) PATH=/usr/bin:/bin copy_program "$root" bash python3 ls od
             mkdir -p "$root/usr/lib"
             cp -r /usr/lib/python3* "$root/usr/lib/" 2>/dev/null || true
             rm -rf "$root"/usr/lib/python3/dist-packages "$root"/usr/lib/python3*/test;;

@@ -35,6 +35,10 @@ wait_for "tierce guest ready"
 sleep 0.5
 echo 'echo answer: $((6 * 7)) $(uname -m)' >&3
 wait_for "answer: 42"
+if [ -n "${BOOT_SAY:-}" ]; then # what more to type, and what must come of it
+  echo "$BOOT_SAY" >&3
+  wait_for "$BOOT_EXPECT"
+fi
 # Ctrl-C is the guest's: it ends the guest's sleep, not this process.
 echo 'sleep 1000' >&3
 sleep 1
