@@ -24,12 +24,8 @@ struct tcg_context {
     void *block;                         /* out: the user pointer of the block that was left */
     uint64_t exit_site;                  /* out: see TCG_EXIT_* */
     uint64_t host_mxcsr, reserved[9];
-    /* slow paths, set by the runtime: guest access of `size` at `address`; the value is passed and returned in
-     * integers up to 8 bytes, otherwise through `vector`.  A fault: state.faulted != 0 on return. */
-    uint64_t (*slow_load)(void *state, uint64_t address, unsigned size_access /* size | access << 8 */);
-    void (*slow_store)(void *state, uint64_t address, uint64_t value, unsigned size_access);
+    /* Slow path, set by the runtime: guest access of `size` at `address`. */
     uint64_t (*slow_translate)(void *state, uint64_t address, unsigned size_access); /* host address, or 0: leave and interpret this instruction (or fault pending) */
-    uint8_t vector[64] __attribute__((aligned(64)));
 } __attribute__((aligned(64)));
 
 /* --- Code buffer: one mapping to write, another to run. */

@@ -122,7 +122,6 @@ bool tb_store_init(struct vcpu *, size_t buffer_size);
 void tb_store_free(struct vcpu *);
 struct tb *tb_find(struct vcpu *);          /* looks up or makes the block at state.rip; NULL: fault pending */
 void tb_chain(struct vcpu *, struct tb *from, int exit, struct tb *to);
-bool tb_hits_code(struct vcpu *, uint64_t ram_page, unsigned offset, unsigned size);
 void tb_written(struct vcpu *, uint64_t ram_page, unsigned offset, unsigned size);
 void tb_flush_all(struct vcpu *);
 void tb_reap(struct vcpu *);                /* frees dead blocks; no block may be running */

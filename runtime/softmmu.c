@@ -384,55 +384,7 @@ bool softmmu_fetch_page(struct vcpu *v, uint64_t linear, uint64_t *phys_page)
     return true;
 }
 
-/* --- Slow paths of translated code (struct tcg_context) */
-
-
-static uint64_t slow_load(void *state, uint64_t linear, unsigned size_access)
-{
-    struct vcpu *v = vcpu_of_state(state);
-    unsigned size = size_access & 0xff, access = size_access >> 8;
-    uint64_t value = 0, start = cycles();
-    void *to = size > 8 ? (void *)v->tcg.vector : &value;
-    if (aligned_ok(v, linear, size, access))
-        softmmu_read(&v->cpu, linear, size, access, to);
-    v->stats.tlb_fill += cycles() - start;
-    return value;
-}
-
-/* Where the store would change translated code, the instruction is left to the interpreter: the block that
- * runs may be the one that changes. */
-static bool store_hits_code(struct vcpu *v, uint64_t linear, unsigned size, unsigned access)
-{
-    unsigned first = first_part(linear, size);
-    for (unsigned part = 0; part < 2; part++) {
-        uint64_t from = part ? linear + first : linear;
-        unsigned n = part ? size - first : first;
-        struct place at;
-        if (!n)
-            break;
-        if (!locate(v, from, access, &at))
-            return false; /* faults: found again by the store itself */
-        if (at.writable_ram && tb_hits_code(v, at.ram_page, (unsigned)(at.physical & (PAGE - 1)), n))
-            return true;
-    }
-    return false;
-}
-
-static void slow_store(void *state, uint64_t linear, uint64_t value, unsigned size_access)
-{
-    struct vcpu *v = vcpu_of_state(state);
-    unsigned size = size_access & 0xff, access = size_access >> 8;
-    uint64_t start = cycles();
-    if (aligned_ok(v, linear, size, access)) {
-        bool hits = store_hits_code(v, linear, size, access);
-        if (hits)
-            v->cpu.state.faulted = SOFTMMU_INTERPRET;
-        else if (!v->cpu.state.faulted)
-            softmmu_write(&v->cpu, linear, size, access, size > 8 ? (void *)v->tcg.vector : &value);
-    }
-    v->stats.tlb_fill += cycles() - start;
-}
-
+/* --- Slow path of translated code (struct tcg_context) */
 static uint64_t slow_translate(void *state, uint64_t linear, unsigned size_access)
 {
     struct vcpu *v = vcpu_of_state(state);
@@ -447,7 +399,5 @@ static uint64_t slow_translate(void *state, uint64_t linear, unsigned size_acces
 
 void softmmu_slow_paths(struct tcg_context *c)
 {
-    c->slow_load = slow_load;
-    c->slow_store = slow_store;
     c->slow_translate = slow_translate;
 }

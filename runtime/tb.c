@@ -175,24 +175,6 @@ static void tb_invalidate(struct vcpu *v, struct tb *tb)
     tb->hash_next = NULL;
 }
 
-bool tb_hits_code(struct vcpu *v, uint64_t ram_page, unsigned offset, unsigned size)
-{
-    struct code_page *p = &v->tbs.pages[ram_page];
-    if (!p->tbs || !(p->chunks & chunk_mask(offset, size)))
-        return false;
-    for (struct tb *t = p->tbs; t;) {
-        uint64_t phys;
-        unsigned o, n, part = 0;
-        /* A block that straddles into this page is listed by its second part. */
-        if (ram_page_of(v, t->phys & PAGE_MASK) != ram_page)
-            part = 1;
-        if (part_of(t, part, &phys, &o, &n) && offset < o + n && o < offset + size)
-            return true;
-        t = t->page_next[part];
-    }
-    return false;
-}
-
 void tb_written(struct vcpu *v, uint64_t ram_page, unsigned offset, unsigned size)
 {
     struct code_page *p = &v->tbs.pages[ram_page];
