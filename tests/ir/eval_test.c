@@ -53,12 +53,15 @@ static uint64_t operand(uint64_t seed)
     return seed % 3 ? edges[x % 16] : x * 0xbf58476d1ce4e5b9ull;
 }
 
-/* Bits that the silicon leaves to chance (SDM 2B): OF of double shifts by more than one. */
+/* Bits that the manual leaves undefined and in which makers differ (SDM 2B, AND, SHL, SHLD, RCL): AF after logic and
+ * shifts, OF after a shift by more than one, CF after a shift by more than the width. */
 static uint32_t undefined(const struct native *n, unsigned count, unsigned bits)
 {
     uint32_t f = 0;
-    if (n->kind == DOUBLE_SHIFT && count > 1)
-        f |= IR_FLAG_O;
+    if (n->op == IR_and || n->op == IR_or || n->op == IR_xor)
+        f |= IR_FLAG_A;
+    if ((n->kind == SHIFT || n->kind == DOUBLE_SHIFT) && count)
+        f |= IR_FLAG_A;
     if (n->kind == DOUBLE_SHIFT && bits == 16 && count > 16)
         f |= IR_FLAGS_ALL;
     if (n->kind == SHIFT && count > bits)
