@@ -73,7 +73,7 @@ struct x86_cpu {
     const struct x86_model *model;
     const struct x86_bus *bus;
     void *bus_ctx;
-    uint64_t lacked[16];      /* reserved for counters of #UD by name: see x86_lacked_print */
+    uint64_t lacked[16];      /* reserved for counters of #UD by name: see x86_lacked */
 };
 
 /* --- State */
@@ -90,6 +90,7 @@ struct x86_fetch {       /* guest bytes; returns how many of max were put in `to
                             Called at most for one page at a time. */
     unsigned (*bytes)(void *ctx, uint64_t linear, unsigned max, uint8_t *to);
     void *ctx;
+    void (*decoding)(void *ctx, bool begins); /* around the decoder, for who measures it; may be NULL */
 };
 struct x86_lift_limits { unsigned insns, bytes; bool icount; };
 /* Lifts from linear address `linear` (PC `pc` = offset in CS) until a jump, a mode change, a limit, or a page's end
@@ -99,7 +100,7 @@ bool x86_lift(const struct x86_model *, uint32_t mode, uint64_t pc, uint64_t lin
               const struct x86_lift_limits *, struct ir_block *);
 /* Disassembles one instruction to text (Intel syntax); returns its length, 0 where undecodable. */
 unsigned x86_disassemble(uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned size, char *text, size_t text_size);
-void x86_lacked_print(FILE *); /* instructions that no table row covers and that were met, with counts */
+void x86_lacked(void (*each)(void *ctx, const char *name, uint32_t count), void *ctx); /* instructions that no table row covers and that were met */
 
 /* --- Exceptions and interrupts.  All leave state.rip and everything else as the manual says. */
 void x86_raise(struct x86_cpu *, unsigned vector);                    /* makes a fault pending */

@@ -134,7 +134,7 @@ ir_ref lift_call(struct lifter *, enum ir_type, enum x86_helper, ir_ref a, ir_re
 void lift_ud(struct lifter *);
 void lift_raise(struct lifter *, unsigned vector, bool has_error, uint32_t error);
 void lift_raise_if(struct lifter *, ir_ref condition, unsigned vector, bool has_error, uint32_t error);
-/* A #UD because no row or no code covers the instruction: counted for x86_lacked_print. */
+/* A #UD because no row or no code covers the instruction: counted for x86_lacked. */
 void lift_lacked(struct lifter *);
 static inline int64_t lift_next_offset(const struct lifter *l) { return (int64_t)l->offset + l->length; }
 ir_ref lift_next_pc(struct lifter *);                     /* i64: PC of the next instruction */

@@ -17,12 +17,12 @@ static const struct row rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
  * is of the translator's gaps, whichever machine met them. */
 static _Atomic uint32_t lacked[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
-void x86_lacked_print(FILE *out)
+void x86_lacked(void (*each)(void *ctx, const char *name, uint32_t count), void *ctx)
 {
     for (unsigned i = 0; i <= ZYDIS_MNEMONIC_MAX_VALUE; i++) {
-        unsigned count = atomic_load(&lacked[i]);
+        uint32_t count = atomic_load(&lacked[i]);
         if (count)
-            fprintf(out, "%8u %s\n", count, i ? ZydisMnemonicGetString(i) : "(undecodable)");
+            each(ctx, i ? ZydisMnemonicGetString(i) : "(undecodable)", count);
     }
 }
 
@@ -138,6 +138,16 @@ static void lift_decoded(struct lifter *l)
     row->lift(l, row->variant);
 }
 
+static ZyanStatus decode(struct lifter *l, const ZydisDecoder *decoder, const struct bytes *f, unsigned size)
+{
+    if (f->fetch->decoding)
+        f->fetch->decoding(f->fetch->ctx, true);
+    ZyanStatus status = ZydisDecoderDecodeFull(decoder, f->at + l->offset, size, &l->in, l->op);
+    if (f->fetch->decoding)
+        f->fetch->decoding(f->fetch->ctx, false);
+    return status;
+}
+
 enum step { STEP_OK, STEP_STOP /* not the block's any more */, STEP_FAULT };
 
 /* Lifts the instruction at l->offset. page: bytes of the block's first page. */
@@ -147,7 +157,7 @@ static enum step lift_one(struct lifter *l, const ZydisDecoder *decoder, struct 
     if (f->have < end && !bytes_fill(f, l->offset + CHUNK < page && !(l->mode & (X86_MODE_TF | X86_MODE_SHADOW | X86_MODE_DEBUG)) ? l->offset + CHUNK : end))
         return l->offset ? STEP_STOP : STEP_FAULT;
     unsigned size = end - l->offset;
-    ZyanStatus status = ZydisDecoderDecodeFull(decoder, f->at + l->offset, size, &l->in, l->op);
+    ZyanStatus status = decode(l, decoder, f, size);
     if (status == ZYDIS_STATUS_NO_MORE_DATA && size < LONGEST) {
         if (l->offset)
             return STEP_STOP;
@@ -155,7 +165,7 @@ static enum step lift_one(struct lifter *l, const ZydisDecoder *decoder, struct 
         while (status == ZYDIS_STATUS_NO_MORE_DATA && size < LONGEST) {
             if (!bytes_fill(f, ++size))
                 return STEP_FAULT;
-            status = ZydisDecoderDecodeFull(decoder, f->at, size, &l->in, l->op);
+            status = decode(l, decoder, f, size);
         }
     }
     if (ZYAN_SUCCESS(status)) {

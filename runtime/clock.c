@@ -2,7 +2,7 @@
 #include "runtime/internal.h"
 #include <unistd.h>
 
-static uint64_t host_ns(void)
+uint64_t machine_host_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -13,14 +13,14 @@ uint64_t machine_now(struct machine *m)
 {
     if (m->config.icount)
         return vcpu_icount_now(m);
-    return (m->paused ? m->paused_at : host_ns()) - m->clock_base;
+    return (m->paused ? m->paused_at : machine_host_ns()) - m->clock_base;
 }
 
 void machine_clock_pause(struct machine *m, bool pause)
 {
     if (pause == m->paused)
         return;
-    uint64_t now = host_ns();
+    uint64_t now = machine_host_ns();
     if (pause)
         m->paused_at = now;
     else
@@ -46,5 +46,5 @@ static void changed(struct clock *clock)
 void machine_clock_init(struct machine *m)
 {
     m->clock = (struct clock){.now = now, .changed = changed};
-    m->clock_base = host_ns();
+    m->clock_base = machine_host_ns();
 }

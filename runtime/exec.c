@@ -44,9 +44,9 @@ static enum ir_leave interpret(struct vcpu *v, const struct ir_block *block, uns
         .state = &v->cpu.state, .guest = &x86_guest, .pc = v->cpu.state.rip,
         .translate = env_translate, .load = env_load, .store = env_store, .raise = env_raise,
     };
-    uint64_t start = cycles();
+    enum stats_clock before = stats_enter(v, STATS_interpreted);
     enum ir_leave leave = ir_interpret(block, &env, insns);
-    v->stats.interpreted += cycles() - start;
+    stats_enter(v, before);
     return leave;
 }
 
@@ -88,7 +88,7 @@ static bool wake_reason(struct vcpu *v)
 static void wait_halted(struct vcpu *v)
 {
     struct machine *m = v->machine;
-    uint64_t start = cycles();
+    enum stats_clock before = stats_enter(v, STATS_idle);
     pthread_mutex_lock(&m->lock);
     while (!wake_reason(v)) {
         uint64_t deadline = clock_next_deadline(&m->clock), now = machine_now(m);
@@ -110,7 +110,7 @@ static void wait_halted(struct vcpu *v)
         }
     }
     pthread_mutex_unlock(&m->lock);
-    v->stats.idle += cycles() - start;
+    stats_enter(v, before);
 }
 
 /* --- Requests from other threads.  False: the machine ends. */
@@ -118,6 +118,7 @@ static bool serve_requests(struct vcpu *v)
 {
     struct machine *m = v->machine;
     bool go_on = true;
+    enum stats_clock before = stats_enter(v, STATS_stopped);
     pthread_mutex_lock(&m->lock);
     for (;;) {
         unsigned r = atomic_load(&m->requests);
@@ -138,6 +139,7 @@ static bool serve_requests(struct vcpu *v)
     m->parked = !go_on;
     pthread_cond_broadcast(&m->parked_changed);
     pthread_mutex_unlock(&m->lock);
+    stats_enter(v, before);
     return go_on;
 }
 
@@ -214,10 +216,10 @@ static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
         v->cpu.state.icount -= insns;
         return leave;
     }
-    uint64_t start = cycles();
+    enum stats_clock before = stats_enter(v, STATS_translated);
     v->tcg.block = NULL;
-    enum ir_leave leave = tcg_run(&v->cpu.state, &x86_guest, tb->code.entry, exit);
-    v->stats.translated += cycles() - start;
+    enum ir_leave leave = tcg_run(&v->cpu.state, &v->guest, tb->code.entry, exit);
+    stats_enter(v, before);
     return leave;
 }
 
@@ -315,9 +317,9 @@ void *vcpu_thread(void *arg)
     signals_thread(v);
     v->tcg.read_table = NULL; /* the host's GS base is this thread's own */
     softmmu_mode(v);
-    uint64_t start = cycles();
+    stats_thread_begin(v);
     vcpu_loop(v);
-    v->stats.total += cycles() - start;
+    stats_thread_end(v);
     signals_thread_end();
     pthread_mutex_lock(&v->machine->lock);
     v->machine->parked = true;

@@ -15,6 +15,10 @@ struct stats {
 #define COUNTER(name, unit, meaning) uint64_t name;
 #include "runtime/stats.def"
 };
+enum stats_clock { /* indices into struct stats; those of unit cycles are the clocks */
+#define COUNTER(name, unit, meaning) STATS_##name,
+#include "runtime/stats.def"
+};
 static inline uint64_t cycles(void) { return __builtin_ia32_rdtsc(); }
 
 /* --- TranslationBlocks (tb.c) */
@@ -67,8 +71,12 @@ struct vcpu {
     struct tb_store tbs;
     struct tcg_jump *jumps;
     uint32_t mode; uint64_t mode_id, cs_base;
-    bool in_translated;
     struct stats stats;
+    bool measuring;                 /* --stats: time is booked */
+    enum stats_clock booked; uint64_t booked_since; /* under what it is now, and since when */
+    uint64_t started_ns, started_cycles, ran_ns;
+    struct ir_guest guest;          /* x86_guest, whose helpers are timed where measuring */
+    struct ir_helper *timed_helpers;
     pthread_t thread; bool started;
     int64_t icount_slice;           /* what state.icount was set to */
 };
@@ -99,6 +107,22 @@ struct machine {
 };
 static inline struct vcpu *vcpu_of(struct x86_cpu *cpu) { return (struct vcpu *)((char *)cpu - offsetof(struct vcpu, cpu)); }
 static inline struct vcpu *vcpu_of_state(void *state) { return vcpu_of((struct x86_cpu *)state); }
+
+/* stats.c */
+bool stats_begin(struct vcpu *);            /* when the vCPU is made; false: out of memory */
+void stats_thread_begin(struct vcpu *);
+void stats_thread_end(struct vcpu *);
+/* From now on the thread's time is booked under `what`; returns under what it was before, to go back to. */
+static inline enum stats_clock stats_enter(struct vcpu *v, enum stats_clock what)
+{
+    enum stats_clock before = v->booked;
+    if (!v->measuring)
+        return before;
+    uint64_t now = cycles();
+    ((uint64_t *)&v->stats)[before] += now - v->booked_since;
+    v->booked_since = now;
+    return v->booked = what, before;
+}
 
 /* softmmu.c */
 bool softmmu_init(struct vcpu *);
@@ -142,6 +166,7 @@ void machine_end_with(struct machine *, enum machine_end, int status);
 /* clock.c */
 void machine_clock_init(struct machine *);
 uint64_t machine_now(struct machine *);
+uint64_t machine_host_ns(void);
 void machine_clock_pause(struct machine *, bool pause);
 
 /* signal.c */

@@ -53,9 +53,11 @@ static uint32_t bus_io_read(struct x86_cpu *cpu, uint16_t port, unsigned size)
 {
     struct machine *m = machine_of(cpu);
     m->vcpu->stats.port_io++;
+    enum stats_clock before = stats_enter(m->vcpu, STATS_devices);
     pthread_mutex_lock(&m->lock);
     uint32_t value = (uint32_t)space_read(pc_io(m->pc), port, size);
     pthread_mutex_unlock(&m->lock);
+    stats_enter(m->vcpu, before);
     return value;
 }
 
@@ -63,9 +65,11 @@ static void bus_io_write(struct x86_cpu *cpu, uint16_t port, unsigned size, uint
 {
     struct machine *m = machine_of(cpu);
     m->vcpu->stats.port_io++;
+    enum stats_clock before = stats_enter(m->vcpu, STATS_devices);
     pthread_mutex_lock(&m->lock);
     space_write(pc_io(m->pc), port, size, value);
     pthread_mutex_unlock(&m->lock);
+    stats_enter(m->vcpu, before);
 }
 
 static int bus_interrupt_take(struct x86_cpu *cpu)
@@ -320,7 +324,7 @@ static struct vcpu *vcpu_new(struct machine *m)
     v->cpu.bus_ctx = m;
     softmmu_slow_paths(&v->tcg);
     m->vcpu = v;
-    return v;
+    return stats_begin(v) ? v : NULL;
 }
 
 static bool memory_new(struct machine *m, char *error, size_t size)
@@ -394,6 +398,7 @@ void machine_free(struct machine *m)
         if (m->pc)
             tb_store_free(m->vcpu);
         softmmu_free(m->vcpu);
+        free(m->vcpu->timed_helpers);
         free(m->vcpu);
     }
     if (m->pc)

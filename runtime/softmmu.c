@@ -210,18 +210,22 @@ static bool locate(struct vcpu *v, uint64_t linear, unsigned access, struct plac
 static uint64_t mmio_read(struct vcpu *v, uint64_t physical, unsigned size)
 {
     v->stats.mmio++;
+    enum stats_clock before = stats_enter(v, STATS_devices);
     pthread_mutex_lock(&v->machine->lock);
     uint64_t value = space_read(pc_memory(v->machine->pc), physical, size);
     pthread_mutex_unlock(&v->machine->lock);
+    stats_enter(v, before);
     return value;
 }
 
 static void mmio_write(struct vcpu *v, uint64_t physical, unsigned size, uint64_t value)
 {
     v->stats.mmio++;
+    enum stats_clock before = stats_enter(v, STATS_devices);
     pthread_mutex_lock(&v->machine->lock);
     space_write(pc_memory(v->machine->pc), physical, size, value);
     pthread_mutex_unlock(&v->machine->lock);
+    stats_enter(v, before);
 }
 
 /* Devices see the largest naturally aligned pieces. */
@@ -389,11 +393,11 @@ static uint64_t slow_translate(void *state, uint64_t linear, unsigned size_acces
 {
     struct vcpu *v = vcpu_of_state(state);
     unsigned size = size_access & 0xff, access = size_access >> 8;
-    uint64_t start = cycles();
+    enum stats_clock before = stats_enter(v, STATS_tlb_fill);
     uint8_t *host = NULL;
     if (softmmu_probe(&v->cpu, linear, size, access))
         host = fast_host(v, linear, size, access); /* NULL: MMIO, code or page edge */
-    v->stats.tlb_fill += cycles() - start;
+    stats_enter(v, before);
     return (uint64_t)host;
 }
 

@@ -1,33 +1,113 @@
 /* --stats: where the time of a run went, from stats.def. */
 #include "runtime/internal.h"
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* The host TSC's rate, from two clocks over the whole run. */
-static double cycles_per_ms(const struct machine *m, const struct stats *s)
+/* --- Helpers, timed: the same table with a function in front of each. */
+enum {
+#define HELPER(name, ...) HELPER_##name,
+#include "frontend/helpers.def"
+    HELPER_COUNT
+};
+static uint64_t timed(unsigned helper, void *state, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
-    double ms = (double)(machine_now((struct machine *)m)) / 1e6;
-    return m->config.icount || ms <= 0 || !s->total ? 2e6 : (double)s->total / ms;
+    struct vcpu *v = vcpu_of_state(state);
+    enum stats_clock before = stats_enter(v, STATS_helpers);
+    uint64_t result = x86_guest.helpers[helper].fn(state, a, b, c, d);
+    stats_enter(v, before);
+    return result;
+}
+#define HELPER(name, ...) \
+    static uint64_t timed_##name(void *state, uint64_t a, uint64_t b, uint64_t c, uint64_t d) \
+    { \
+        return timed(HELPER_##name, state, a, b, c, d); \
+    }
+#include "frontend/helpers.def"
+
+bool stats_begin(struct vcpu *v)
+{
+    static ir_helper_fn *const fns[] = {
+#define HELPER(name, ...) timed_##name,
+#include "frontend/helpers.def"
+    };
+    v->guest = x86_guest;
+    v->measuring = v->machine->config.stats;
+    v->booked = STATS_dispatch;
+    if (!v->measuring)
+        return true;
+    v->timed_helpers = malloc(sizeof *v->timed_helpers * HELPER_COUNT);
+    if (!v->timed_helpers)
+        return false;
+    for (unsigned i = 0; i < HELPER_COUNT; i++) {
+        v->timed_helpers[i] = x86_guest.helpers[i];
+        v->timed_helpers[i].fn = fns[i];
+    }
+    v->guest.helpers = v->timed_helpers;
+    return true;
+}
+
+void stats_thread_begin(struct vcpu *v)
+{
+    v->started_ns = machine_host_ns();
+    v->started_cycles = v->booked_since = cycles();
+}
+
+void stats_thread_end(struct vcpu *v)
+{
+    stats_enter(v, STATS_dispatch);
+    v->stats.total = cycles() - v->started_cycles;
+    v->ran_ns = machine_host_ns() - v->started_ns;
+}
+
+/* --- Printing */
+struct print { FILE *file; const char *separator; };
+
+static void print_lacked_json(void *ctx, const char *name, uint32_t count)
+{
+    struct print *p = ctx;
+    fprintf(p->file, "%s\"%s\":%" PRIu32, p->separator, name, count);
+    p->separator = ",";
+}
+
+static void print_lacked(void *ctx, const char *name, uint32_t count)
+{
+    struct print *p = ctx;
+    fprintf(p->file, "%s%-14s %12" PRIu32 "\n", p->separator, name, count);
+    p->separator = "";
+}
+
+static void print_json(const struct stats *s, double cycles_per_ms, FILE *f)
+{
+    fprintf(f, "{");
+#define PRINT_cycles(name) fprintf(f, "\"%s_ms\":%.3f,", #name, (double)s->name / cycles_per_ms);
+#define PRINT_count(name) fprintf(f, "\"%s\":%" PRIu64 ",", #name, s->name);
+#define COUNTER(name, unit, meaning) PRINT_##unit(name)
+#include "runtime/stats.def"
+#undef PRINT_cycles
+#undef PRINT_count
+    struct print p = {f, ""};
+    fprintf(f, "\"lacked\":{");
+    x86_lacked(print_lacked_json, &p);
+    fprintf(f, "}}\n");
+}
+
+static void print_text(const struct stats *s, double cycles_per_ms, FILE *f)
+{
+#define PRINT_cycles(name, meaning) \
+    fprintf(f, "%-14s %12.3f ms %5.1f %%  %s\n", #name, (double)s->name / cycles_per_ms, s->total ? 100.0 * (double)s->name / (double)s->total : 0, meaning);
+#define PRINT_count(name, meaning) fprintf(f, "%-14s %12" PRIu64 "             %s\n", #name, s->name, meaning);
+#define COUNTER(name, unit, meaning) PRINT_##unit(name, meaning)
+#include "runtime/stats.def"
+#undef PRINT_cycles
+#undef PRINT_count
+    struct print p = {f, "instructions that are lacking (lifted to #UD):\n"};
+    x86_lacked(print_lacked, &p);
 }
 
 void machine_stats_print(struct machine *m, FILE *f, bool json)
 {
-    const struct stats *s = &m->vcpu->stats;
-    double rate = cycles_per_ms(m, s);
-    const char *separator = json ? "{" : "";
-#define COUNTER(name, unit, meaning) \
-    if (json && !strcmp(#unit, "cycles")) \
-        fprintf(f, "%s\"%s_ms\":%.3f", separator, #name, (double)s->name / rate); \
-    else if (json) \
-        fprintf(f, "%s\"%s\":%" PRIu64, separator, #name, s->name); \
-    else if (!strcmp(#unit, "cycles")) \
-        fprintf(f, "%-14s %12.3f ms  %s\n", #name, (double)s->name / rate, meaning); \
-    else \
-        fprintf(f, "%-14s %12" PRIu64 "     %s\n", #name, s->name, meaning); \
-    separator = json ? "," : "";
-#include "runtime/stats.def"
-    if (json)
-        fprintf(f, "}\n");
-    else
-        x86_lacked_print(f);
+    const struct vcpu *v = m->vcpu;
+    double ms = (double)v->ran_ns / 1e6, cycles_per_ms = ms > 0 && v->stats.total ? (double)v->stats.total / ms : 1;
+    (json ? print_json : print_text)(&v->stats, cycles_per_ms, f);
 }

@@ -216,7 +216,7 @@ static size_t room_end(const struct tb_store *s)
 static enum tcg_result emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
 {
     struct tb_store *s = &v->tbs;
-    struct tcg_options options = {.guest = &x86_guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = v->machine->config.icount};
+    struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = v->machine->config.icount};
     for (;;) {
         size_t at = s->at;
         enum tcg_result result = tcg_compile(s->buffer, &at, room_end(s), ir, &options, &tb->code);
@@ -264,15 +264,17 @@ uint64_t tb_linear(const struct x86_state *s)
     return (uint32_t)(s->seg_base[X86_CS] + s->rip);
 }
 
+static void decoding(void *ctx, bool begins) { stats_enter(ctx, begins ? STATS_decode : STATS_lift); }
+
 static bool lift(struct vcpu *v, unsigned insns, struct ir_block *block)
 {
     struct x86_state *s = &v->cpu.state;
-    struct x86_fetch fetch = {fetch_bytes, v};
+    struct x86_fetch fetch = {.bytes = fetch_bytes, .ctx = v, .decoding = v->measuring ? decoding : NULL};
     struct x86_lift_limits limits = {.insns = insns, .bytes = (unsigned)PAGE, .icount = v->machine->config.icount};
-    uint64_t start = cycles();
+    enum stats_clock before = stats_enter(v, STATS_lift);
     ir_block_clear(block);
     bool ok = x86_lift(v->cpu.model, s->mode, s->rip, tb_linear(s), &fetch, &limits, block);
-    v->stats.lift += cycles() - start;
+    stats_enter(v, before);
     return ok;
 }
 
@@ -286,9 +288,9 @@ static uint32_t hash_of(uint64_t phys, uint64_t pc, uint32_t mode)
 
 static void optimise(struct vcpu *v, struct ir_block *block)
 {
-    uint64_t start = cycles();
+    enum stats_clock before = stats_enter(v, STATS_passes);
     ir_optimise(block, &x86_guest);
-    v->stats.passes += cycles() - start;
+    stats_enter(v, before);
 }
 
 static bool keep_ir(struct tb *tb, struct tb_store *s)
@@ -320,9 +322,9 @@ static bool translate(struct vcpu *v, struct tb *tb)
             trace_block(v, TRACE_IR_OPT, &s->scratch);
         if (config->tier == TIER_INTERP)
             return keep_ir(tb, s);
-        uint64_t start = cycles();
+        enum stats_clock before = stats_enter(v, STATS_emit);
         enum tcg_result result = emit(v, tb, &s->scratch);
-        v->stats.emit += cycles() - start;
+        stats_enter(v, before);
         if (result == TCG_OK) {
             v->stats.code_bytes += tb->code.code_size;
             if (config->trace & TRACE_OUT_ASM)
