@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define INTERPRETED_MODES (X86_MODE_TF | X86_MODE_SHADOW | X86_MODE_DEBUG | X86_MODE_AC)
+/* Modes in which each instruction is watched, and runs alone in the interpreter.  In the shadow of STI and MOV SS it
+ * runs alone too, but as a block of its own: kernels turn interrupts on all the time. */
+#define INTERPRETED_MODES (X86_MODE_TF | X86_MODE_DEBUG | X86_MODE_AC)
 
 /* --- What the interpreter asks of the machine */
 static bool env_translate(void *state, uint64_t address, unsigned size, unsigned access)
@@ -197,9 +199,9 @@ static enum ir_leave run_single(struct vcpu *v)
 {
     unsigned insns;
     uint32_t mode = v->cpu.state.mode;
-    struct ir_block *one = &v->tbs.scratch;
     v->stats.single++;
-    if (!tb_lift_one(v, one))
+    const struct ir_block *one = tb_single(v);
+    if (!one)
         return IR_LEAVE_FAULT;
     enum ir_leave leave = interpret(v, one, &insns);
     v->cpu.state.icount -= insns;
@@ -234,37 +236,39 @@ static void deliver_fault(struct vcpu *v)
     x86_deliver_fault(&v->cpu);
 }
 
+static bool left_to_interpreter(struct x86_state *s, enum ir_leave leave)
+{
+    bool asked = s->faulted == SOFTMMU_INTERPRET;
+    if (asked)
+        s->faulted = 0;
+    /* EXIT: the instructions left do not suffice for the whole block (--icount): one by one. */
+    return asked || leave == IR_LEAVE_INTERPRET || leave == IR_LEAVE_EXIT;
+}
+
 /* One step of the loop: a chain of blocks, or one instruction. *last and *exit: the chainable exit that was taken. */
 static void step(struct vcpu *v, struct tb **last, int *exit)
 {
     struct x86_state *s = &v->cpu.state;
-    bool trace = v->machine->config.trace & (TRACE_EXEC | TRACE_CPU);
-    enum ir_leave leave;
-    if (s->mode & INTERPRETED_MODES) {
-        *last = NULL;
-        leave = run_single(v);
-    } else {
-        struct tb *tb = tb_find(v);
-        if (!tb) {
-            *last = NULL;
-            return; /* the fetch faulted: delivered by the loop */
-        }
-        if (trace)
-            trace_cpu(v, tb);
-        else if (*last && *exit >= 0)
-            tb_chain(v, *last, *exit, tb);
-        leave = run_block(v, tb, exit);
-        *last = *exit >= 0 ? v->tcg.block : NULL;
-    }
-    if (s->faulted == SOFTMMU_INTERPRET) {
-        s->faulted = 0;
-        leave = IR_LEAVE_INTERPRET;
-    }
-    /* EXIT: the instructions left do not suffice for the whole block (--icount): one by one. */
-    if (leave == IR_LEAVE_INTERPRET || leave == IR_LEAVE_EXIT) {
-        *last = NULL;
+    uint32_t mode = s->mode;
+    struct tb *from = *last, *tb;
+    *last = NULL;
+    if (mode & INTERPRETED_MODES) {
         run_single(v);
+        return;
     }
+    if (!(tb = tb_find(v)))
+        return; /* the fetch faulted: delivered by the loop */
+    if (v->machine->config.trace & (TRACE_EXEC | TRACE_CPU))
+        trace_cpu(v, tb);
+    else if (from && *exit >= 0)
+        tb_chain(v, from, *exit, tb);
+    enum ir_leave leave = run_block(v, tb, exit);
+    if (left_to_interpreter(s, leave))
+        run_single(v);
+    else if (mode & X86_MODE_SHADOW)
+        after_single(v, mode, leave);
+    else if (*exit >= 0)
+        *last = v->tcg.block;
 }
 
 static void vcpu_loop(struct vcpu *v)

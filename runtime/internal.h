@@ -40,6 +40,10 @@ struct tb {
 };
 struct code_page { struct tb *tbs; uint64_t chunks; /* bit n: bytes 64n.. hold code */ uint32_t write_epoch; };
 
+/* One instruction, lifted for the interpreter. */
+struct tb_single { uint64_t pc; uint32_t mode; uint8_t bytes[15], size; /* 0: none */ struct ir_block ir; };
+#define TB_SINGLES 64u
+
 #define TB_HASH 32768u
 struct tb_store {
     struct tb *hash[TB_HASH];
@@ -48,6 +52,7 @@ struct tb_store {
     size_t count, max;
     struct tcg_buffer *buffer; size_t buffer_size, at;
     struct ir_block scratch;
+    struct tb_single singles[TB_SINGLES];
     uint32_t modes[1024]; unsigned mode_count;
 };
 
@@ -151,7 +156,7 @@ void tb_flush_all(struct vcpu *);
 void tb_reap(struct vcpu *);                /* frees dead blocks; no block may be running */
 void tb_jumps_clear(struct vcpu *);
 struct tb *tb_at_host(struct vcpu *, const void *host_pc);
-bool tb_lift_one(struct vcpu *, struct ir_block *);   /* one instruction at state.rip */
+const struct ir_block *tb_single(struct vcpu *);  /* the one instruction at state.rip; NULL: fault pending */
 uint64_t tb_linear(const struct x86_state *);
 
 /* exec.c */

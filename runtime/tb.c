@@ -24,6 +24,8 @@ bool tb_store_init(struct vcpu *v, size_t buffer_size)
     s->buffer = tcg_buffer_new(buffer_size);
     v->jumps = malloc(TCG_JUMP_ENTRIES * sizeof *v->jumps);
     ir_block_init(&s->scratch);
+    for (unsigned i = 0; i < TB_SINGLES; i++)
+        ir_block_init(&s->singles[i].ir);
     if (!s->pages || !s->buffer || !v->jumps)
         return false;
     v->tcg.jumps = v->jumps;
@@ -278,7 +280,39 @@ static bool lift(struct vcpu *v, unsigned insns, struct ir_block *block)
     return ok;
 }
 
-bool tb_lift_one(struct vcpu *v, struct ir_block *block) { return lift(v, 1, block); }
+/* --- Single instructions for the interpreter, kept: the same few do MMIO, write to code or are stepped over again and
+ * again.  The bytes are compared, so that nothing needs to be forgotten. */
+static unsigned single_slot(const struct vcpu *v, uint64_t phys)
+{
+    return (unsigned)((phys ^ phys >> 8 ^ (uint64_t)v->cpu.state.mode * 0x9e3779b1u >> 16) % TB_SINGLES);
+}
+
+static bool single_matches(const struct tb_single *e, const struct x86_state *s, const uint8_t *host)
+{
+    return e->size && host && e->pc == s->rip && e->mode == s->mode && !memcmp(e->bytes, host, e->size);
+}
+
+const struct ir_block *tb_single(struct vcpu *v)
+{
+    struct x86_state *s = &v->cpu.state;
+    uint64_t linear = tb_linear(s), phys, room = PAGE - (linear & (PAGE - 1));
+    if (!softmmu_fetch_page(v, linear, &phys))
+        return NULL;
+    const uint8_t *host = softmmu_ram(v->machine, phys | (linear & (PAGE - 1)));
+    struct tb_single *e = &v->tbs.singles[single_slot(v, phys | (linear & (PAGE - 1)))];
+    if (single_matches(e, s, host))
+        return &e->ir;
+    e->size = 0;
+    if (!lift(v, 1, &e->ir))
+        return NULL;
+    if (host && e->ir.guest_bytes <= sizeof e->bytes && e->ir.guest_bytes <= room) {
+        e->pc = s->rip;
+        e->mode = s->mode;
+        e->size = (uint8_t)e->ir.guest_bytes;
+        memcpy(e->bytes, host, e->size);
+    }
+    return &e->ir;
+}
 
 static uint32_t hash_of(uint64_t phys, uint64_t pc, uint32_t mode)
 {
@@ -435,7 +469,8 @@ struct tb *tb_find(struct vcpu *v)
         tb = tb->hash_next;
     if (!tb && !(tb = tb_make(v, phys, linear)))
         return NULL;
-    if (tb->code.entry && !(v->machine->config.trace & (TRACE_EXEC | TRACE_CPU)))
+    /* Not in a shadow, which must end after the one block. */
+    if (tb->code.entry && !(s->mode & X86_MODE_SHADOW) && !(v->machine->config.trace & (TRACE_EXEC | TRACE_CPU)))
         v->jumps[tcg_jump_hash(tb->pc)] = (struct tcg_jump){tb->pc ^ v->mode_id << 48, tb->code.entry};
     return tb;
 }
@@ -465,6 +500,8 @@ void tb_store_free(struct vcpu *v)
     free(v->tbs.pages);
     free(v->jumps);
     ir_block_free(&v->tbs.scratch);
+    for (unsigned i = 0; i < TB_SINGLES; i++)
+        ir_block_free(&v->tbs.singles[i].ir);
     if (v->tbs.buffer)
         tcg_buffer_free(v->tbs.buffer);
 }
