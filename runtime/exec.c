@@ -62,20 +62,21 @@ void vcpu_kick(struct machine *m)
 
 static bool interrupt_open(const struct x86_state *s) { return s->eflags & 1 << 9 && !s->shadow; }
 
-static void take_interrupt(struct vcpu *v)
+static bool take_interrupt(struct vcpu *v)
 {
     struct machine *m = v->machine;
     pthread_mutex_lock(&m->lock);
     int vector = pc_interrupt_take(m->pc);
     pthread_mutex_unlock(&m->lock);
     if (vector < 0)
-        return;
+        return false;
     if (m->config.trace & TRACE_INT)
         fprintf(m->config.trace_file, "interrupt %02x at %04x:%016lx\n", (unsigned)vector,
                 v->cpu.state.seg_sel[X86_CS], v->cpu.state.rip);
     v->stats.interrupts++;
     v->cpu.state.halted = 0;
     x86_deliver_interrupt(&v->cpu, (unsigned)vector);
+    return true;
 }
 
 static bool wake_reason(struct vcpu *v)
@@ -136,6 +137,8 @@ static bool serve_requests(struct vcpu *v)
             break;
         m->parked = true;
         pthread_cond_broadcast(&m->parked_changed);
+        if (m->debug.untold)
+            machine_wake_main(m);
         pthread_cond_wait(&m->wake_vcpu, &m->lock);
     }
     m->parked = !go_on;
@@ -212,15 +215,18 @@ static enum ir_leave run_single(struct vcpu *v)
 static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
 {
     *exit = -1;
+    v->in_block = true;
     if (!tb->code.entry) {
         unsigned insns;
         enum ir_leave leave = interpret(v, &tb->ir, &insns);
         v->cpu.state.icount -= insns;
+        v->in_block = false;
         return leave;
     }
     enum stats_clock before = stats_enter(v, STATS_translated);
     v->tcg.block = NULL;
     enum ir_leave leave = tcg_run(&v->cpu.state, &v->guest, tb->code.entry, exit);
+    v->in_block = false;
     stats_enter(v, before);
     return leave;
 }
@@ -271,6 +277,18 @@ static void step(struct vcpu *v, struct tb **last, int *exit)
         *last = v->tcg.block;
 }
 
+/* Breakpoints and single steps.  True: the loop is to begin anew. */
+static bool debug_step(struct vcpu *v)
+{
+    enum debug_run run = debug_before_instruction(v);
+    if (run == DEBUG_RUN_ALONE) {
+        run_single(v);
+        if (!v->cpu.state.faulted)
+            debug_after_instruction(v); /* else when the fault is delivered */
+    }
+    return run != DEBUG_RUN_BLOCK;
+}
+
 static void vcpu_loop(struct vcpu *v)
 {
     struct machine *m = v->machine;
@@ -290,17 +308,25 @@ static void vcpu_loop(struct vcpu *v)
         if (s->faulted) {
             last = NULL;
             deliver_fault(v);
+            debug_after_instruction(v);
             continue;
         }
-        if (s->nmi_pending && !s->nmi_masked && !s->shadow) {
+        if (m->debug.due) {
+            debug_stop(v);
+            continue;
+        }
+        bool quiet = m->debug.step && m->debug.quiet;
+        if (s->nmi_pending && !s->nmi_masked && !s->shadow && !quiet) {
             s->nmi_pending = 0;
             s->halted = 0;
             x86_deliver_nmi(&v->cpu);
+            debug_after_instruction(v);
             continue;
         }
-        if (atomic_load(&m->interrupt_level) && interrupt_open(s)) {
+        if (atomic_load(&m->interrupt_level) && interrupt_open(s) && !quiet) {
             last = NULL;
-            take_interrupt(v);
+            if (take_interrupt(v))
+                debug_after_instruction(v);
             continue;
         }
         if (s->halted) {
@@ -309,7 +335,10 @@ static void vcpu_loop(struct vcpu *v)
         }
         if (m->config.icount)
             icount_begin(v);
-        step(v, &last, &exit);
+        if (debug_is_on(&m->debug) && debug_step(v))
+            last = NULL;
+        else
+            step(v, &last, &exit);
         if (m->config.icount)
             icount_end(v);
     }

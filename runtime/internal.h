@@ -76,6 +76,7 @@ struct vcpu {
     struct tb_store tbs;
     struct tcg_jump *jumps;
     uint32_t mode; uint64_t mode_id, cs_base;
+    bool in_block;                  /* runs a whole block: not every instruction comes back to the loop */
     struct stats stats;
     bool measuring;                 /* --stats: time is booked */
     enum stats_clock booked; uint64_t booked_since; /* under what it is now, and since when */
@@ -86,6 +87,18 @@ struct vcpu {
     int64_t icount_slice;           /* what state.icount was set to */
 };
 _Static_assert(offsetof(struct vcpu, cpu) == sizeof(struct tcg_context), "the context lies right before the state");
+
+/* --- Debuggers (debug.c).  Changed while the vCPU is parked; `due` to `event` by the vCPU; `untold`, `told` locked. */
+struct breakpoint { enum machine_break kind; uint64_t at, size; };
+struct debugger {
+    struct breakpoint *points; unsigned count;
+    bool code, data;                /* there are some of the kind */
+    bool step, quiet;               /* one instruction; without interrupts */
+    bool pass;                      /* the present instruction is run, breakpoint or not */
+    bool due; struct machine_stop event; /* the loop is to stop before it does anything else */
+    bool untold; struct machine_stop told;
+    void (*stopped)(void *, const struct machine_stop *); void *ctx;
+};
 
 enum request { REQUEST_QUIT = 1, REQUEST_STOP = 2, REQUEST_RESET = 4 };
 struct watch { int fd; short events; void (*ready)(void *, short); void *ctx; };
@@ -107,8 +120,9 @@ struct machine {
     uint64_t clock_base, paused_at; bool paused;
     uint64_t icount_ns;             /* virtual time under icount */
     uint64_t random;                /* state of its generator */
+    struct debugger debug;
     int wake_fd;                    /* wakes the main loop */
-    struct watch watches[16]; unsigned watch_count;
+    struct watch watches[32]; unsigned watch_count;
 };
 static inline struct vcpu *vcpu_of(struct x86_cpu *cpu) { return (struct vcpu *)((char *)cpu - offsetof(struct vcpu, cpu)); }
 static inline struct vcpu *vcpu_of_state(void *state) { return vcpu_of((struct x86_cpu *)state); }
@@ -167,6 +181,24 @@ uint64_t vcpu_icount_now(struct machine *);
 /* machine.c */
 void machine_reset_now(struct machine *); /* on the vCPU's thread, lock held */
 void machine_end_with(struct machine *, enum machine_end, int status);
+void machine_wake_main(struct machine *);
+void machine_resume(struct machine *, bool without_time);
+
+/* debug.c: for the cpu loop, */
+enum debug_run { DEBUG_RUN_BLOCK, DEBUG_RUN_ALONE, DEBUG_STOP };
+static inline bool debug_is_on(const struct debugger *d) { return d->code | d->step | d->pass; }
+enum debug_run debug_before_instruction(struct vcpu *);
+void debug_after_instruction(struct vcpu *); /* or the delivery of an interrupt or exception */
+void debug_stop(struct vcpu *);             /* when `due` */
+bool debug_code_at(const struct debugger *, uint64_t linear);
+uint64_t debug_code_room(const struct debugger *, uint64_t linear, uint64_t most); /* bytes to the next breakpoint */
+/* for softmmu, where `data` is set, */
+bool debug_data_page(const struct debugger *, uint64_t linear);
+bool debug_data_hits(const struct debugger *, uint64_t linear, unsigned size, bool write);
+void debug_data_access(struct debugger *, uint64_t linear, unsigned size, bool write);
+/* and for the main loop. */
+void debug_tell(struct machine *);
+void debug_free(struct machine *);
 
 /* clock.c */
 void machine_clock_init(struct machine *);

@@ -163,7 +163,7 @@ const struct x86_bus machine_bus = {
 };
 
 /* --- The PC's side: lines that come from the devices, with the lock held */
-static void wake_main(struct machine *m)
+void machine_wake_main(struct machine *m)
 {
     uint64_t one = 1;
     if (write(m->wake_fd, &one, sizeof one) < 0)
@@ -179,7 +179,7 @@ void machine_end_with(struct machine *m, enum machine_end end, int status)
     }
     atomic_fetch_or(&m->requests, REQUEST_QUIT);
     vcpu_kick(m);
-    wake_main(m);
+    machine_wake_main(m);
 }
 
 static void line_interrupt(void *ctx, int pin, int level)
@@ -407,6 +407,7 @@ void machine_free(struct machine *m)
         munmap(m->ram, m->config.ram_size);
     if (m->model)
         x86_model_free(m->model);
+    debug_free(m);
     free(m->kernel.bytes);
     free(m->initrd.bytes);
     close(m->wake_fd);
@@ -422,6 +423,17 @@ static void drain(int fd)
     uint64_t count;
     if (read(fd, &count, sizeof count) < 0)
         return;
+}
+
+/* An earlier call of this turn may have removed it. */
+static bool is_watched(struct machine *m, const struct watch *w)
+{
+    bool found = false;
+    pthread_mutex_lock(&m->lock);
+    for (unsigned i = 0; i < m->watch_count; i++)
+        found |= m->watches[i].fd == w->fd && m->watches[i].ctx == w->ctx && m->watches[i].events;
+    pthread_mutex_unlock(&m->lock);
+    return found;
 }
 
 /* Sleeps until a descriptor is ready, the next alarm is due, or somebody wakes us. */
@@ -448,8 +460,9 @@ static void main_loop_once(struct machine *m)
     if (!m->config.icount && !m->paused)
         clock_run_alarms(&m->clock);
     pthread_mutex_unlock(&m->lock);
+    debug_tell(m);
     for (unsigned i = 0; i < n; i++)
-        if (fds[1 + i].revents)
+        if (fds[1 + i].revents && is_watched(m, &watches[i]))
             watches[i].ready(watches[i].ctx, fds[1 + i].revents);
 }
 
@@ -477,7 +490,7 @@ void machine_quit(struct machine *m)
 {
     atomic_fetch_or(&m->requests, REQUEST_QUIT);
     __atomic_store_n(&m->vcpu->cpu.state.stop, 1, __ATOMIC_SEQ_CST);
-    wake_main(m);
+    machine_wake_main(m);
 }
 
 void machine_stop(struct machine *m)
@@ -491,14 +504,38 @@ void machine_stop(struct machine *m)
     pthread_mutex_unlock(&m->lock);
 }
 
+bool machine_is_stopped(struct machine *m) { return atomic_load(&m->requests) & REQUEST_STOP; }
+
 void machine_continue(struct machine *m)
 {
+    if (m->debug.untold)
+        return; /* it has just met a breakpoint, as the debugger will be told */
+    m->debug.pass = m->debug.code && debug_code_at(&m->debug, tb_linear(&m->vcpu->cpu.state));
+    machine_resume(m, false);
+}
+
+void machine_resume(struct machine *m, bool without_time)
+{
     pthread_mutex_lock(&m->lock);
-    machine_clock_pause(m, false);
+    machine_clock_pause(m, without_time);
     atomic_fetch_and(&m->requests, ~REQUEST_STOP);
     vcpu_kick(m);
     pthread_mutex_unlock(&m->lock);
-    wake_main(m);
+    machine_wake_main(m);
+}
+
+void machine_power_button(struct machine *m)
+{
+    pthread_mutex_lock(&m->lock);
+    acpi_pm_power_button(pc_pm(m->pc));
+    pthread_mutex_unlock(&m->lock);
+}
+
+void machine_nmi(struct machine *m)
+{
+    pthread_mutex_lock(&m->lock);
+    line_nmi(m, 0, 1);
+    pthread_mutex_unlock(&m->lock);
 }
 
 void machine_reset(struct machine *m)
@@ -525,7 +562,7 @@ bool machine_watch(struct machine *m, int fd, short events, void (*ready)(void *
         ok = false;
     }
     pthread_mutex_unlock(&m->lock);
-    wake_main(m);
+    machine_wake_main(m);
     return ok;
 }
 
@@ -550,22 +587,68 @@ struct x86_cpu *machine_cpu(struct machine *m) { return &m->vcpu->cpu; }
 struct address_space *machine_memory(struct machine *m) { return pc_memory(m->pc); }
 struct address_space *machine_io(struct machine *m) { return pc_io(m->pc); }
 
-bool machine_debug_read(struct machine *m, uint64_t address, bool physical, void *to, size_t size)
+/* Device registers, in the largest aligned pieces. */
+static bool debug_device(struct machine *m, uint64_t physical, uint8_t *bytes, size_t size, bool write)
 {
-    for (size_t done = 0; done < size;) {
+    const struct region *r = space_find(pc_memory(m->pc), physical);
+    if (!r || r->kind != REGION_DEVICE)
+        return false;
+    for (size_t done = 0, n; done < size; done += n) {
+        for (n = 4; n > size - done || (physical + done) & (n - 1); n >>= 1)
+            ;
+        uint64_t value = 0;
+        if (write) {
+            memcpy(&value, bytes + done, n);
+            space_write(pc_memory(m->pc), physical + done, (unsigned)n, value);
+        } else {
+            value = space_read(pc_memory(m->pc), physical + done, (unsigned)n);
+            memcpy(bytes + done, &value, n);
+        }
+    }
+    return true;
+}
+
+/* Inside one page. */
+static bool debug_page(struct machine *m, uint64_t physical, uint8_t *bytes, size_t size, bool write)
+{
+    pthread_mutex_lock(&m->lock);
+    uint8_t *host = softmmu_ram(m, physical);
+    bool ok = host || debug_device(m, physical, bytes, size, write);
+    if (host && write) {
+        uint64_t page = softmmu_ram_page(m, host);
+        if (page != ~0ull && m->vcpu->tbs.pages[page].tbs)
+            tb_written(m->vcpu, page, (unsigned)(physical & (PAGE - 1)), (unsigned)size);
+        memcpy(host, bytes, size);
+    } else if (host) {
+        memcpy(bytes, host, size);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return ok;
+}
+
+static bool debug_memory(struct machine *m, uint64_t address, bool physical, uint8_t *bytes, size_t size, bool write)
+{
+    for (size_t done = 0, n; done < size; done += n) {
         uint64_t at = address + done, phys = at;
-        size_t n = PAGE - (at & (PAGE - 1));
+        n = PAGE - (at & (PAGE - 1));
         if (n > size - done)
             n = size - done;
         if (!physical && !x86_translate_debug(&m->vcpu->cpu, at, &phys))
             return false;
-        uint8_t *host = softmmu_ram(m, phys);
-        if (!host)
+        if (!debug_page(m, phys, bytes + done, n, write))
             return false;
-        memcpy((uint8_t *)to + done, host, n);
-        done += n;
     }
     return true;
+}
+
+bool machine_debug_read(struct machine *m, uint64_t address, bool physical, void *to, size_t size)
+{
+    return debug_memory(m, address, physical, to, size, false);
+}
+
+bool machine_debug_write(struct machine *m, uint64_t address, bool physical, const void *from, size_t size)
+{
+    return debug_memory(m, address, physical, (uint8_t *)(uintptr_t)from, size, true);
 }
 
 void machine_print_jit(struct machine *m, FILE *f)

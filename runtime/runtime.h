@@ -35,6 +35,9 @@ void machine_quit(struct machine *);          /* async-signal-safe */
 void machine_stop(struct machine *);          /* waits until the vCPU stands still */
 void machine_continue(struct machine *);
 void machine_reset(struct machine *);
+void machine_power_button(struct machine *);
+void machine_nmi(struct machine *);
+bool machine_is_stopped(struct machine *);
 /* Main loop: calls ready(ctx, events) when fd is (poll events); for terminals. remove with events 0. */
 bool machine_watch(struct machine *, int fd, short events, void (*ready)(void *ctx, short events), void *ctx);
 size_t machine_serial_input(struct machine *, unsigned port, const uint8_t *, size_t); /* how many bytes the UART took */
@@ -45,6 +48,24 @@ struct address_space *machine_io(struct machine *);
 void machine_print_jit(struct machine *, FILE *);  /* `info jit` */
 void machine_print_tlb(struct machine *, FILE *);  /* `info tlb`, `info mem` */
 void machine_stats_print(struct machine *, FILE *, bool json);
+/* Guest memory as a debugger sees it: no rights, no A and D bits; device registers by physical address too.  Stopped
+ * machines only.  False: some of it is mapped nowhere (then some of it may have been copied). */
 bool machine_debug_read(struct machine *, uint64_t address, bool physical, void *to, size_t size);
+bool machine_debug_write(struct machine *, uint64_t address, bool physical, const void *from, size_t size);
+
+/* --- Breakpoints and stepping (runtime/debug.c).  Main loop's thread, stopped machines only.  Addresses are linear.
+ * A machine that meets one stops (as by machine_stop), and the main loop calls what machine_on_stop was given. */
+enum machine_break { MACHINE_BREAK_CODE, MACHINE_WATCH_WRITE, MACHINE_WATCH_READ, MACHINE_WATCH_ACCESS };
+enum machine_stop_reason { MACHINE_STOP_BREAK, MACHINE_STOP_WATCH, MACHINE_STOP_STEP };
+struct machine_stop { enum machine_stop_reason reason; enum machine_break watch; uint64_t address; /* of the instruction, or the data */ };
+bool machine_break_add(struct machine *, enum machine_break, uint64_t linear, uint64_t size); /* false: out of memory */
+bool machine_break_remove(struct machine *, enum machine_break, uint64_t linear, uint64_t size); /* false: there is none */
+void machine_break_clear(struct machine *);
+/* Runs one instruction (or delivers one exception or interrupt) and stops.  machine_continue and this pass over a
+ * breakpoint at the present instruction. */
+enum machine_step { MACHINE_STEP_NO_INTERRUPTS = 1, MACHINE_STEP_NO_TIME = 2 };
+void machine_step(struct machine *, unsigned flags);
+void machine_on_stop(struct machine *, void (*stopped)(void *ctx, const struct machine_stop *), void *ctx);
+void machine_cpu_changed(struct machine *); /* to be called after writes to machine_cpu's state */
 
 #endif

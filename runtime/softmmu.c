@@ -202,7 +202,8 @@ static bool locate(struct vcpu *v, uint64_t linear, unsigned access, struct plac
     at->host = r && r->kind != REGION_DEVICE ? r->host + (page.physical - r->base) : NULL;
     at->ram_page = at->host ? softmmu_ram_page(v->machine, at->host) : NO_PAGE;
     at->writable_ram = at->host && r->kind == REGION_RAM && at->ram_page != NO_PAGE;
-    if (at->host && !(s->mode & X86_MODE_DEBUG))
+    const struct debugger *debug = &v->machine->debug;
+    if (at->host && !(s->mode & X86_MODE_DEBUG) && !(debug->data && debug_data_page(debug, linear)))
         fill(v, linear, set, &page, at);
     return true;
 }
@@ -272,7 +273,21 @@ static bool debug_hit(struct vcpu *v, uint64_t linear, unsigned size, unsigned a
 {
     if (v->cpu.state.mode & X86_MODE_DEBUG && !(access & IR_AS_SUPERVISOR))
         x86_debug_data(&v->cpu, linear, size, access & IR_WRITE);
+    if (v->machine->debug.data)
+        debug_data_access(&v->machine->debug, linear, size, access & IR_WRITE);
     return false;
+}
+
+/* A debugger's watchpoint that is hit inside a block: the instruction is to be run alone. */
+static bool watched(struct vcpu *v, uint64_t linear, unsigned size, unsigned access)
+{
+    const struct debugger *d = &v->machine->debug;
+    if (!d->data || !v->in_block)
+        return false;
+    if (!(access & IR_WRITE && debug_data_hits(d, linear, size, true)) && !(access & IR_READ && debug_data_hits(d, linear, size, false)))
+        return false;
+    v->cpu.state.faulted = SOFTMMU_INTERPRET;
+    return true;
 }
 
 /* Splits an access at the page's end. */
@@ -315,7 +330,7 @@ bool softmmu_probe(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned
     if (fast_host(v, linear, size, access))
         return true;
     unsigned first = first_part(linear, size);
-    return locate(v, linear, access, &at) && (first == size || locate(v, linear + first, access, &at));
+    return !watched(v, linear, size, access) && locate(v, linear, access, &at) && (first == size || locate(v, linear + first, access, &at));
 }
 
 bool softmmu_read(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access, void *to)
@@ -328,7 +343,7 @@ bool softmmu_read(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned 
     }
     struct place at[2];
     unsigned first = first_part(linear, size);
-    if (!locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
+    if (watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
         return false;
     place_read(v, &at[0], first, to);
     if (first < size)
@@ -347,7 +362,7 @@ bool softmmu_write(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned
     }
     struct place at[2];
     unsigned first = first_part(linear, size);
-    if (!locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
+    if (watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
         return false;
     place_write(v, &at[0], first, from);
     if (first < size)
@@ -366,6 +381,8 @@ void *softmmu_pointer(struct x86_cpu *cpu, uint64_t linear, unsigned *size, unsi
     if (host)
         return host;
     struct place at;
+    if (v->machine->debug.data && debug_data_page(&v->machine->debug, linear))
+        return NULL;
     if (!locate(v, linear, access, &at) || !at.host)
         return NULL;
     if (access & IR_WRITE && (!at.writable_ram || v->tbs.pages[at.ram_page].tbs))

@@ -274,6 +274,8 @@ static bool lift(struct vcpu *v, unsigned insns, struct ir_block *block)
     struct x86_fetch fetch = {.bytes = fetch_bytes, .ctx = v, .decoding = v->measuring ? decoding : NULL};
     struct x86_lift_limits limits = {.insns = insns, .bytes = (unsigned)PAGE, .icount = v->machine->config.icount};
     enum stats_clock before = stats_enter(v, STATS_lift);
+    if (v->machine->debug.code)
+        limits.bytes = (unsigned)debug_code_room(&v->machine->debug, tb_linear(s), PAGE);
     ir_block_clear(block);
     bool ok = x86_lift(v->cpu.model, s->mode, s->rip, tb_linear(s), &fetch, &limits, block);
     stats_enter(v, before);

@@ -1,0 +1,186 @@
+/* Breakpoints, watchpoints and stepping for debuggers: what runtime.h promises them.
+ * Code: no block holds a breakpoint but at its start, and there the cpu loop stops before it looks for one; so
+ * blocks at breakpoints are never made, chained to, or entered in the jump table.  Data: pages that are watched get
+ * no TLB entries, so that each access to them comes by softmmu; an instruction that hits is run alone, and the
+ * machine stops behind it. */
+#include "runtime/internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Asked by the cpu loop and softmmu */
+static bool overlaps(const struct breakpoint *b, uint64_t at, uint64_t size) { return at - b->at < b->size || b->at - at < size; }
+
+bool debug_code_at(const struct debugger *d, uint64_t linear)
+{
+    for (unsigned i = 0; i < d->count; i++)
+        if (d->points[i].kind == MACHINE_BREAK_CODE && d->points[i].at == linear)
+            return true;
+    return false;
+}
+
+uint64_t debug_code_room(const struct debugger *d, uint64_t linear, uint64_t most)
+{
+    for (unsigned i = 0; i < d->count; i++) {
+        uint64_t room = d->points[i].at - linear;
+        if (d->points[i].kind == MACHINE_BREAK_CODE && room && room < most)
+            most = room;
+    }
+    return most;
+}
+
+bool debug_data_page(const struct debugger *d, uint64_t linear)
+{
+    for (unsigned i = 0; i < d->count; i++)
+        if (d->points[i].kind != MACHINE_BREAK_CODE && overlaps(&d->points[i], linear & PAGE_MASK, PAGE))
+            return true;
+    return false;
+}
+
+static const struct breakpoint *data_at(const struct debugger *d, uint64_t linear, unsigned size, bool write)
+{
+    for (unsigned i = 0; i < d->count; i++) {
+        const struct breakpoint *b = &d->points[i];
+        bool kind = b->kind == MACHINE_WATCH_ACCESS || b->kind == (write ? MACHINE_WATCH_WRITE : MACHINE_WATCH_READ);
+        if (kind && overlaps(b, linear, size))
+            return b;
+    }
+    return NULL;
+}
+
+bool debug_data_hits(const struct debugger *d, uint64_t linear, unsigned size, bool write) { return data_at(d, linear, size, write); }
+
+/* The first hit of an instruction counts. */
+void debug_data_access(struct debugger *d, uint64_t linear, unsigned size, bool write)
+{
+    const struct breakpoint *b = data_at(d, linear, size, write);
+    if (!b || d->due)
+        return;
+    d->due = true;
+    d->event = (struct machine_stop){MACHINE_STOP_WATCH, b->kind, linear > b->at ? linear : b->at};
+}
+
+static void due(struct debugger *d, enum machine_stop_reason reason, uint64_t address)
+{
+    if (d->due)
+        return; /* a watchpoint, hit by the instruction that was stepped */
+    d->due = true;
+    d->event = (struct machine_stop){.reason = reason, .address = address};
+}
+
+enum debug_run debug_before_instruction(struct vcpu *v)
+{
+    struct debugger *d = &v->machine->debug;
+    uint64_t linear = tb_linear(&v->cpu.state);
+    if (d->pass || d->step) {
+        d->pass = false;
+        return DEBUG_RUN_ALONE;
+    }
+    if (!d->code || !debug_code_at(d, linear))
+        return DEBUG_RUN_BLOCK;
+    due(d, MACHINE_STOP_BREAK, linear);
+    return DEBUG_STOP;
+}
+
+void debug_after_instruction(struct vcpu *v)
+{
+    struct debugger *d = &v->machine->debug;
+    if (!d->step)
+        return;
+    d->step = false;
+    due(d, MACHINE_STOP_STEP, tb_linear(&v->cpu.state));
+}
+
+/* The loop's next turn parks; the main loop tells the debugger. */
+void debug_stop(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    pthread_mutex_lock(&m->lock);
+    m->debug.due = m->debug.step = false;
+    m->debug.untold = true;
+    m->debug.told = m->debug.event;
+    machine_clock_pause(m, true);
+    atomic_fetch_or(&m->requests, REQUEST_STOP);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void debug_tell(struct machine *m)
+{
+    struct debugger *d = &m->debug;
+    pthread_mutex_lock(&m->lock);
+    bool tell = d->untold && m->parked;
+    struct machine_stop event = d->told;
+    if (tell)
+        d->untold = false;
+    pthread_mutex_unlock(&m->lock);
+    if (tell && d->stopped)
+        d->stopped(d->ctx, &event);
+}
+
+void debug_free(struct machine *m) { free(m->debug.points); }
+
+/* --- Asked by debuggers, while the machine stands still */
+static void changed(struct machine *m)
+{
+    struct debugger *d = &m->debug;
+    d->code = d->data = false;
+    for (unsigned i = 0; i < d->count; i++)
+        *(d->points[i].kind == MACHINE_BREAK_CODE ? &d->code : &d->data) = true;
+    tb_flush_all(m->vcpu);
+    softmmu_flush(&m->vcpu->cpu, X86_FLUSH_ALL, 0);
+}
+
+bool machine_break_add(struct machine *m, enum machine_break kind, uint64_t linear, uint64_t size)
+{
+    struct debugger *d = &m->debug;
+    struct breakpoint *points = realloc(d->points, (d->count + 1) * sizeof *points);
+    if (!points)
+        return false;
+    d->points = points;
+    points[d->count++] = (struct breakpoint){kind, linear, size ? size : 1};
+    changed(m);
+    return true;
+}
+
+bool machine_break_remove(struct machine *m, enum machine_break kind, uint64_t linear, uint64_t size)
+{
+    struct debugger *d = &m->debug;
+    for (unsigned i = 0; i < d->count; i++) {
+        const struct breakpoint *b = &d->points[i];
+        if (b->kind != kind || b->at != linear || b->size != (size ? size : 1))
+            continue;
+        d->points[i] = d->points[--d->count];
+        changed(m);
+        return true;
+    }
+    return false;
+}
+
+void machine_break_clear(struct machine *m)
+{
+    m->debug.count = 0;
+    changed(m);
+}
+
+/* Where a halted CPU is stepped, it takes an interrupt, and time, to go on. */
+void machine_step(struct machine *m, unsigned flags)
+{
+    bool halted = m->vcpu->cpu.state.halted;
+    if (m->debug.untold)
+        return; /* it has just met a breakpoint, as will be told */
+    m->debug.step = true;
+    m->debug.quiet = flags & MACHINE_STEP_NO_INTERRUPTS && !halted;
+    machine_resume(m, flags & MACHINE_STEP_NO_TIME && !halted);
+}
+
+void machine_on_stop(struct machine *m, void (*stopped)(void *, const struct machine_stop *), void *ctx)
+{
+    m->debug.stopped = stopped;
+    m->debug.ctx = ctx;
+}
+
+void machine_cpu_changed(struct machine *m)
+{
+    x86_mode_update(&m->vcpu->cpu);
+    softmmu_flush(&m->vcpu->cpu, X86_FLUSH_ALL, 0);
+    m->vcpu->mode_id = 0; /* the vCPU's thread sets its tables anew */
+}
