@@ -325,7 +325,7 @@ static uint64_t rep(struct x86_cpu *cpu, uint64_t what)
         if (cpu->state.faulted || !rep_step(&r, &stop))
             return 0;
         slow++;
-        if (cpu->state.mode & X86_MODE_TF) /* a trap after each (SDM 3B 17.3.1.4) */
+        if (cpu->state.mode & X86_MODE_TF || cpu->state.debug_hits) /* a trap after each (SDM 3B 17.3.1.4) */
             return reg_masked(&r, X86_RCX) && !stop;
     }
     return 0;

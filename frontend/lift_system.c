@@ -258,7 +258,7 @@ static void software_interrupt(struct lifter *l, unsigned vector, bool guarded)
     leave_at_rip(l);
 }
 void lift_int_n(struct lifter *l, int variant) { (void)variant; software_interrupt(l, (unsigned)l->op[0].imm.value.u & 0xff, true); }
-void lift_int_fixed(struct lifter *l, int vector) { software_interrupt(l, (unsigned)vector, false); }
+void lift_int_fixed(struct lifter *l, int vector) { software_interrupt(l, (unsigned)vector, false); } /* INT1, INT3 */
 
 void lift_into(struct lifter *l, int variant)
 {
@@ -397,9 +397,18 @@ static void halt(struct lifter *l)
     lift_end_leave(l, IR_LEAVE_HALT);
 }
 void lift_hlt(struct lifter *l, int variant) { (void)variant; halt(l); }
+/* Above CPL 0, MONITOR and MWAIT are #UD, not #GP (SDM 2B). */
+static bool monitor_ok(struct lifter *l)
+{
+    if (lift_cpl(l))
+        lift_ud(l);
+    return !lift_cpl(l);
+}
 void lift_monitor(struct lifter *l, int variant)
 {
     (void)variant;
+    if (!monitor_ok(l))
+        return;
     lift_token(l, l->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY ? lift_seg(l->op[0].mem.segment) : X86_DS, lift_is64(l) ? lift_reg_get(l, X86_RAX, 64) : reg32(l, X86_RAX), 1, IR_READ);
     ir_ref ecx = lift_reg_get(l, X86_RCX, 32);
     lift_raise_if(l, ir_op2(l->b, IR_ne, IR_I32, ecx, lift_const(l, IR_I32, 0)), X86_GP, true, 0);
@@ -408,6 +417,10 @@ void lift_monitor(struct lifter *l, int variant)
 void lift_mwait(struct lifter *l, int variant)
 {
     (void)variant;
+    if (!monitor_ok(l))
+        return;
+    ir_ref ecx = lift_reg_get(l, X86_RCX, 32); /* bit 0: interrupts wake although IF is clear (CPUID 5, ECX bit 1) */
+    lift_raise_if(l, ir_op2(l->b, IR_ult, IR_I32, lift_const(l, IR_I32, 1), ecx), X86_GP, true, 0);
     lift_end_leave(l, IR_LEAVE_NEXT);
 }
 

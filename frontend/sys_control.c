@@ -172,6 +172,9 @@ X86_HELPER_FN(dr_write)
     return 0;
 }
 
+/* Kinds of DR7.R/W. */
+enum { BREAK_EXECUTE, BREAK_WRITE, BREAK_IO, BREAK_ACCESS };
+
 static unsigned breakpoint_size(uint64_t dr7, unsigned i)
 {
     static const uint8_t sizes[] = {1, 2, 8, 4};
@@ -196,24 +199,34 @@ static uint64_t breakpoint_hits(const struct x86_state *s, uint64_t linear, unsi
 void x86_debug_data(struct x86_cpu *cpu, uint64_t linear, unsigned size, bool write)
 {
     bool enabled = false;
-    uint64_t hits = breakpoint_hits(&cpu->state, linear, size, write ? 1 << 1 | 1 << 3 : 1 << 3, &enabled);
+    uint64_t hits = breakpoint_hits(&cpu->state, linear, size, write ? 1 << BREAK_WRITE | 1 << BREAK_ACCESS : 1 << BREAK_ACCESS, &enabled);
     if (enabled)
         cpu->state.debug_hits |= hits;
 }
 
-/* Instruction breakpoints, before each instruction in X86_MODE_DEBUG.  a: linear address. */
+static void debug_io(struct x86_cpu *cpu, uint16_t port, unsigned size)
+{
+    struct x86_state *s = &cpu->state;
+    bool enabled = false;
+    if (!(s->mode & X86_MODE_DEBUG) || !(s->cr4 & X86_CR4_DE))
+        return;
+    uint64_t hits = breakpoint_hits(s, port, size, 1 << BREAK_IO, &enabled);
+    if (enabled)
+        s->debug_hits |= hits;
+}
+
+/* Instruction breakpoints, before each instruction in X86_MODE_DEBUG.  a: linear address.  MOV SS holds them off. */
 X86_HELPER_FN(debug_insn)
 {
     struct x86_cpu *c86 = cpu;
     struct x86_state *s = &c86->state;
     bool enabled = false;
-    uint64_t hits = breakpoint_hits(s, a, 1, 1 << 0, &enabled);
-    s->debug_hits = 0;
+    uint64_t hits = breakpoint_hits(s, a, 1, 1 << BREAK_EXECUTE, &enabled);
     if (s->eflags & X86_EFLAGS_RF) {
         s->eflags &= ~(uint32_t)X86_EFLAGS_RF;
         return 0;
     }
-    if (enabled) {
+    if (enabled && s->shadow != 2) {
         x86_raise(c86, X86_DB);
         s->fault_dr6 = hits;
     }
@@ -475,14 +488,19 @@ static bool io_allowed(struct x86_cpu *cpu, uint16_t port, unsigned size)
 X86_HELPER_FN(in) /* a: port, b: size */
 {
     struct x86_cpu *c86 = cpu;
-    return io_allowed(c86, (uint16_t)a, (unsigned)b) ? c86->bus->io_read(c86, (uint16_t)a, (unsigned)b) : 0;
+    if (!io_allowed(c86, (uint16_t)a, (unsigned)b))
+        return 0;
+    debug_io(c86, (uint16_t)a, (unsigned)b);
+    return c86->bus->io_read(c86, (uint16_t)a, (unsigned)b);
 }
 
 X86_HELPER_FN(out) /* a: port, b: size, c: value */
 {
     struct x86_cpu *c86 = cpu;
-    if (io_allowed(c86, (uint16_t)a, (unsigned)b))
-        c86->bus->io_write(c86, (uint16_t)a, (unsigned)b, (uint32_t)c);
+    if (!io_allowed(c86, (uint16_t)a, (unsigned)b))
+        return 0;
+    debug_io(c86, (uint16_t)a, (unsigned)b);
+    c86->bus->io_write(c86, (uint16_t)a, (unsigned)b, (uint32_t)c);
     return 0;
 }
 
@@ -511,6 +529,7 @@ static bool io_string_once(struct x86_cpu *cpu, bool out, unsigned size, unsigne
         value = cpu->bus->io_read(cpu, port, size);
         x86_mem_write(cpu, linear, size, 0, value);
     }
+    debug_io(cpu, port, size);
     index_put(index, *index + (s->eflags & X86_EFLAGS_DF ? -(uint64_t)size : size), bits);
     return true;
 }
@@ -533,6 +552,8 @@ X86_HELPER_FN(io_string)
         if (!io_string_once(c86, a, size, bits, (enum x86_seg)(b >> 16 & 0xff)))
             return 0;
         index_put(count, *count - 1, bits);
+        if (s->mode & X86_MODE_TF || s->debug_hits) /* a trap after each (SDM 3B 17.3.1.4) */
+            return (*count & index_mask(bits)) != 0;
     }
     return 0;
 }

@@ -21,6 +21,7 @@ void x86_raise_error(struct x86_cpu *cpu, unsigned vector, uint32_t error)
 }
 
 /* --- Delivery */
+/* soft: INT n, INT3, INTO: the gate's DPL counts, and no error code has the EXT bit. */
 struct event { unsigned vector; bool soft, has_error; uint32_t error; uint64_t rip; uint32_t eflags; uint16_t ext; };
 
 static uint32_t idt_error(const struct event *e) { return e->vector << 3 | 2 | e->ext; }
@@ -299,15 +300,25 @@ void x86_deliver_fault(struct x86_cpu *cpu)
     deliver_chain(cpu, vector, has_error, s->fault_error, s->rip);
 }
 
+/* RF is cleared by the first instruction that ends (SDM 3B 17.3.1.1); only blocks that look at breakpoints do so,
+ * for the others it is made good where the flags are stored. */
+static void rf_settle(struct x86_state *s)
+{
+    if (!(s->mode & X86_MODE_DEBUG))
+        s->eflags &= ~(uint32_t)X86_EFLAGS_RF;
+}
+
 void x86_deliver_interrupt(struct x86_cpu *cpu, unsigned vector)
 {
     cpu->state.halted = 0;
+    rf_settle(&cpu->state);
     deliver_chain(cpu, vector, false, 0, cpu->state.rip);
 }
 
 void x86_deliver_nmi(struct x86_cpu *cpu)
 {
     cpu->state.halted = 0;
+    rf_settle(&cpu->state);
     deliver_chain(cpu, X86_NMI, false, 0, cpu->state.rip);
     cpu->state.nmi_masked = 1;
 }
@@ -316,6 +327,7 @@ void x86_debug_trap(struct x86_cpu *cpu, uint64_t dr6)
 {
     x86_raise(cpu, X86_DB);
     cpu->state.fault_dr6 = dr6;
+    rf_settle(&cpu->state);
     x86_deliver_fault(cpu);
 }
 
@@ -489,13 +501,17 @@ X86_HELPER_FN(iret)
     return 0;
 }
 
-/* a: vector, b: PC of the next instruction, c: 1 for INT n (which VM86 guards by IOPL). */
+/* a: vector, b: PC of the next instruction, c: 1 for INT n (which VM86 guards by IOPL).  INT1 is delivered as
+ * if it came from outside: no DPL counts (SDM 2A, INT). */
 X86_HELPER_FN(int)
 {
     struct x86_cpu *c86 = cpu;
     struct x86_state *s = &c86->state;
     if (c && s->eflags & X86_EFLAGS_VM && (s->eflags >> 12 & 3) < 3)
         return fault_code(c86, X86_GP, 0);
-    event_deliver(c86, (unsigned)a, true, false, 0, b);
+    bool stepping = s->mode & X86_MODE_TF;
+    rf_settle(s);
+    if (event_deliver(c86, (unsigned)a, c || a != X86_DB, false, 0, b) && stepping)
+        s->debug_hits |= X86_DEBUG_NO_STEP;
     return 0;
 }

@@ -278,7 +278,7 @@ X86_HELPER_FN(syscall)
     uint16_t selector = s->star >> 32 & 0xfffc;
     if (in_long_mode(s)) {
         s->gpr[X86_RCX] = a;
-        s->gpr[11] = x86_eflags_get(s) & ~X86_EFLAGS_RF;
+        s->gpr[11] = x86_eflags_get(s) & ~(uint32_t)X86_EFLAGS_RF;
         s->rip = x86_code64(c86) ? s->lstar : s->cstar;
         x86_eflags_set(s, 0, (uint32_t)s->sfmask | X86_EFLAGS_RF);
         flat_pair(c86, selector, CODE64, selector + 8, 0);
@@ -288,6 +288,8 @@ X86_HELPER_FN(syscall)
         x86_eflags_set(s, 0, X86_EFLAGS_IF | X86_EFLAGS_RF | X86_EFLAGS_VM);
         flat_pair(c86, selector, CODE32, selector + 8, 0);
     }
+    if (s->mode & X86_MODE_TF && !(s->eflags & X86_EFLAGS_TF)) /* single-step goes by TF as SFMASK left it (APM 3, SYSCALL) */
+        s->debug_hits |= X86_DEBUG_NO_STEP;
     sys_mode_changed(c86);
     return 0;
 }
@@ -307,7 +309,7 @@ X86_HELPER_FN(sysret)
     if (a && !x86_is_canonical(s->gpr[X86_RCX]))
         return fault_code(c86, X86_GP, 0);
     if (in_long_mode(s))
-        x86_eflags_set(s, (uint32_t)s->gpr[11], SYSRET_FLAGS | X86_EFLAGS_RF);
+        x86_eflags_set(s, (uint32_t)s->gpr[11] & ~(uint32_t)X86_EFLAGS_RF, SYSRET_FLAGS | X86_EFLAGS_RF);
     else
         x86_eflags_set(s, X86_EFLAGS_IF, X86_EFLAGS_IF);
     s->rip = a ? s->gpr[X86_RCX] : (uint32_t)s->gpr[X86_RCX];

@@ -183,16 +183,20 @@ uint64_t vcpu_icount_now(struct machine *m)
 static void after_single(struct vcpu *v, uint32_t mode, enum ir_leave leave)
 {
     struct x86_state *s = &v->cpu.state;
-    uint64_t hits = s->debug_hits;
+    uint64_t hits = s->debug_hits & ~X86_DEBUG_NO_STEP;
+    bool no_step = s->debug_hits & X86_DEBUG_NO_STEP, fresh = s->shadow && !(mode & X86_MODE_SHADOW);
     s->debug_hits = 0;
     if (leave == IR_LEAVE_FAULT)
         return;
-    bool fresh = s->shadow && !(mode & X86_MODE_SHADOW);
+    if (fresh && s->shadow == 2) { /* MOV SS and POP SS: its breakpoints wait with everything else (SDM 3A 6.8.3) */
+        s->debug_hits = hits;
+        return;
+    }
     if (s->shadow && !fresh) {
         s->shadow = 0;
         x86_mode_update(&v->cpu);
     }
-    if (mode & X86_MODE_TF && !(fresh && s->shadow == 2))
+    if (mode & X86_MODE_TF && !no_step)
         hits |= DR6_BS;
     if (hits)
         x86_debug_trap(&v->cpu, hits);

@@ -314,7 +314,7 @@ static bool aligned_ok(struct vcpu *v, uint64_t linear, unsigned size, unsigned 
         x86_raise_error(&v->cpu, X86_GP, 0);
         return false;
     }
-    if (v->cpu.state.mode & X86_MODE_AC && !(access & IR_AS_SUPERVISOR) && size <= 8 && linear & (size - 1)) {
+    if (v->cpu.state.mode & X86_MODE_AC && v->cpu.state.cpl == 3 && !(access & IR_AS_SUPERVISOR) && size <= 8 && !(size & (size - 1)) && linear & (size - 1)) {
         x86_raise_error(&v->cpu, X86_AC, 0); /* SDM 3A 6.15, interrupt 17 */
         return false;
     }
@@ -343,7 +343,7 @@ bool softmmu_read(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned 
     }
     struct place at[2];
     unsigned first = first_part(linear, size);
-    if (watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
+    if (!aligned_ok(v, linear, size, access) || watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
         return false;
     place_read(v, &at[0], first, to);
     if (first < size)
@@ -362,7 +362,7 @@ bool softmmu_write(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned
     }
     struct place at[2];
     unsigned first = first_part(linear, size);
-    if (watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
+    if (!aligned_ok(v, linear, size, access) || watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
         return false;
     place_write(v, &at[0], first, from);
     if (first < size)
