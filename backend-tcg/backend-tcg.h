@@ -23,7 +23,10 @@ struct tcg_context {
     struct tcg_jump *jumps;              /* TCG_JUMP_ENTRIES */
     void *block;                         /* out: the user pointer of the block that was left */
     uint64_t exit_site;                  /* out: see TCG_EXIT_* */
-    uint64_t host_mxcsr, reserved[9];
+    uint64_t host_mxcsr, reserved[6];
+    const struct ir_guest *guest;        /* x87: see x87.c */
+    const void *x87_move;
+    uint64_t x87_in_host;
     /* Slow path, set by the runtime: guest access of `size` at `address`. */
     uint64_t (*slow_translate)(void *state, uint64_t address, unsigned size_access); /* host address, or 0: leave and interpret this instruction (or fault pending) */
 } __attribute__((aligned(64)));

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 enum { CC_B = 2, CC_Z = 4, CC_NZ = 5, CC_L = 12 };
-#define CONTEXT(field) ((int32_t)offsetof(struct tcg_context, field) - (int32_t)sizeof(struct tcg_context))
 
 struct cold *cold_new(struct tcg *t, enum cold_kind kind)
 {
@@ -42,7 +41,7 @@ static void leave_if(struct tcg *t, unsigned cc, enum ir_leave reason)
     c->from[0] = emit_jcc(t, cc);
 }
 
-static void site(struct tcg *t)
+void tcg_site(struct tcg *t)
 {
     if (t->sites_n == sizeof t->sites / sizeof *t->sites) {
         t->complex = true;
@@ -637,7 +636,8 @@ static void do_put(struct tcg *t, const struct ir_insn *i)
 static void do_translate(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     unsigned size = (unsigned)i->imm, access = i->aux;
-    if (size > 16 || size & (size - 1)) {
+    unsigned align = size == 10 ? 16 : size; /* of what never straddles pages */
+    if (align > 16 || align & (align - 1)) {
         t->complex = true;
         return;
     }
@@ -645,7 +645,7 @@ static void do_translate(struct tcg *t, const struct ir_insn *i, ir_ref self)
     int unaligned = -1;
     if (size > 1) {
         emit_rr(t, 0, 0xf6, 1, 0, ea);
-        put8(t, size - 1);
+        put8(t, align - 1);
         struct cold *u = cold_new(t, access & IR_ALIGNED ? COLD_TRANSLATE : COLD_UNALIGNED);
         u->from[0] = emit_jcc(t, CC_NZ);
         u->ea = (uint8_t)ea;
@@ -691,12 +691,12 @@ static void do_load(struct tcg *t, const struct ir_insn *i, ir_ref self)
     int32_t at = (int32_t)i->imm;
     if (is_xmm_type((enum ir_type)i->type)) {
         unsigned x = xmm_def(t, self);
-        site(t);
+        tcg_site(t);
         emit_rm(t, 0, 0x0f10, 4, x, a, at);
         return;
     }
     unsigned size = size_of((enum ir_type)i->type), r = def(t, self);
-    site(t);
+    tcg_site(t);
     switch (size) {
     case 1: emit_rm(t, 0, 0x0fb6, 4, r, a, at); break;
     case 2: emit_rm(t, 0, 0x0fb7, 4, r, a, at); break;
@@ -717,11 +717,11 @@ static void do_store(struct tcg *t, const struct ir_insn *i)
             use(t, i->arg[1]);
     if (const_of(t, i->arg[1], &c) && c != (int32_t)c) {
         unsigned k = use(t, i->arg[1]);
-        site(t);
+        tcg_site(t);
         emit_rm(t, 0, 0x89, 8, k, a, (int32_t)i->imm);
         return;
     }
-    site(t);
+    tcg_site(t);
     store_value(t, i->arg[1], a, (int32_t)i->imm);
 }
 
@@ -740,7 +740,7 @@ static void do_atomic(struct tcg *t, const struct ir_insn *i, ir_ref self)
     }
     if (i->op == IR_atomic_add || i->op == IR_atomic_xchg) {
         unsigned a = use(t, i->arg[0]), r = def_from(t, self, i->arg[1]);
-        site(t);
+        tcg_site(t);
         if (i->op == IR_atomic_add)
             lock_op(t, 0x0fc1, size, r, a);
         else
@@ -749,14 +749,14 @@ static void do_atomic(struct tcg *t, const struct ir_insn *i, ir_ref self)
         gpr_take(t, RAX);
         unsigned a = use(t, i->arg[0]), desired = use(t, i->arg[2]);
         use_in(t, i->arg[1], RAX);
-        site(t);
+        tcg_site(t);
         lock_op(t, 0x0fb1, size, desired, a);
         own(t, self, RAX);
     } else { /* and, or, xor with the old value wanted: a loop of compare and exchange */
         static const uint8_t opcode[IR_OP_COUNT] = {[IR_atomic_and] = 0x21, [IR_atomic_or] = 0x09, [IR_atomic_xor] = 0x31};
         gpr_take(t, RAX);
         unsigned a = use(t, i->arg[0]), b = use(t, i->arg[1]), k = gpr_temp(t);
-        site(t);
+        tcg_site(t);
         emit_rm(t, 0, size == 1 ? 0x8a : 0x8b, size, RAX, a, 0);
         uint32_t again = here(t);
         emit_mov(t, k, RAX);
@@ -904,6 +904,7 @@ static void alias(struct tcg *t, const struct ir_insn *i, ir_ref self)
 
 static void emit_one(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
+    tcg_x87_before(t, i);
     switch ((enum ir_op)i->op) {
     case IR_insn:
         t->insn_offset = (uint32_t)i->imm;
@@ -944,12 +945,12 @@ static void emit_one(struct tcg *t, const struct ir_insn *i, ir_ref self)
     case IR_atomic_add: case IR_atomic_and: case IR_atomic_or: case IR_atomic_xor: case IR_atomic_xchg: case IR_atomic_cas: do_atomic(t, i, self); break;
     case IR_fence: put8(t, 0x0f); put8(t, 0xae); put8(t, 0xf0); break;
     case IR_call: do_call(t, i, self); break;
-    case IR_raise_if: leave_if(t, condition(t, i->arg[0]), IR_LEAVE_INTERPRET); break;
+    case IR_raise_if: case IR_divert_if: leave_if(t, condition(t, i->arg[0]), IR_LEAVE_INTERPRET); break;
     case IR_exit_if: exit_to(t, i->imm, (int)condition(t, i->arg[0])); break;
     case IR_jump: exit_to(t, i->imm, -1); break;
     case IR_jump_to: do_jump_to(t, i); break;
     case IR_leave: do_leave(t, i); break;
-    default: t->complex |= !tcg_vector_emit(t, i, self); break;
+    default: t->complex |= !tcg_x87_emit(t, i, self) && !tcg_vector_emit(t, i, self); break;
     }
 }
 
@@ -971,7 +972,7 @@ static void mark(struct tcg *t, ir_ref a, ir_ref at)
 static bool takes_condition(const struct ir_insn *user, unsigned k)
 {
     switch (user->op) {
-    case IR_exit_if: case IR_raise_if: case IR_select: return k == 0;
+    case IR_exit_if: case IR_raise_if: case IR_divert_if: case IR_select: return k == 0;
     case IR_zext: return k == 0;
     case IR_flags_set: return k == 1;
     default: return false;

@@ -5,6 +5,7 @@
 #include "backend-tcg/backend-tcg.h"
 #include <string.h>
 
+#define CONTEXT(field) ((int32_t)offsetof(struct tcg_context, field) - (int32_t)sizeof(struct tcg_context)) /* from the state */
 enum host_reg { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, NO_REG = 0xff };
 #define REG_BIT(r) (1u << (r))
 /* RBP is the state, RSP the stack; XMM0 and XMM1 are scratch. */
@@ -58,6 +59,7 @@ struct tcg {
     struct tcg_block *out;
     struct tcg_fault_site sites[256]; unsigned sites_n;
     bool full, complex;
+    uint8_t x87;                     /* where the guest's x87 is: see x87.c */
 };
 
 /* --- Assembler.  size: operand bytes 1, 2, 4, 8. */
@@ -101,7 +103,12 @@ uint32_t live_xmms(const struct tcg *);
 static inline enum ir_type type_of(const struct tcg *t, ir_ref r) { return ir_result_type(t->b, r); }
 static inline unsigned size_of(enum ir_type ty) { return ir_type_bytes(ty); }
 
+void tcg_site(struct tcg *);           /* the next host instruction accesses guest memory */
 bool tcg_vector_emit(struct tcg *, const struct ir_insn *, ir_ref self);
+bool tcg_x87_emit(struct tcg *, const struct ir_insn *, ir_ref self);
+void tcg_x87_before(struct tcg *, const struct ir_insn *); /* brings the x87 into the state where the operation looks at it */
+void tcg_x87_begin(void *state, const struct ir_guest *);
+void tcg_x87_end(void *state);
 void tcg_mxcsr_sync(struct tcg *);    /* sticky flags of the host's MXCSR into the state's */
 void tcg_mxcsr_load(struct tcg *);    /* the guest's MXCSR, all exceptions masked, into the host's */
 void tcg_mxcsr_words(struct tcg *);

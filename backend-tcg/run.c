@@ -85,7 +85,9 @@ enum ir_leave tcg_run(void *state, const struct ir_guest *g, const void *entry, 
     uint32_t *mxcsr = (uint32_t *)(void *)((char *)state + g->mxcsr_offset);
     unsigned host = _mm_getcsr();
     _mm_setcsr((*mxcsr & 0xffc0) | 0x1f80);
+    tcg_x87_begin(state, g);
     enum ir_leave leave = (enum ir_leave)tierce_tcg_enter(state, entry);
+    tcg_x87_end(state);
     *mxcsr |= _mm_getcsr() & 0x3f;
     _mm_setcsr(host);
     *exit_index = (int)(int64_t)c->exit_site;

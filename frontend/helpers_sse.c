@@ -205,12 +205,13 @@ static void xmm_put(const struct x86_cpu *cpu, uint8_t *p)
         memcpy(p + XMM_AT + 16 * i, &cpu->state.vec[i], 16);
 }
 
-static void legacy_get(struct x86_state *s, const uint8_t *p, bool wide)
+static void legacy_get(struct x86_cpu *cpu, const uint8_t *p, bool wide)
 {
+    struct x86_state *s = &cpu->state;
     uint16_t fsw;
     memcpy(&fsw, p + 2, 2);
     memcpy(&s->fcw, p, 2);
-    s->fcw = (s->fcw & 0x1f3f) | 0x40;
+    s->fcw = (s->fcw & X86_FCW_VALID) | X86_FCW_ONES;
     s->fptop = fsw >> 11 & 7;
     s->fsw = fsw & ~0x3800;
     s->fptag = p[4];
@@ -229,6 +230,7 @@ static void legacy_get(struct x86_state *s, const uint8_t *p, bool wide)
     /* ES and B follow from the flags and their masks (SDM 1 8.1.3.3) */
     bool pending = s->fsw & ~s->fcw & 0x3f;
     s->fsw = (uint16_t)((s->fsw & ~0x8080) | (pending ? 0x8080 : 0));
+    sys_mode_changed(cpu);
 }
 
 static void xmm_get(struct x86_cpu *cpu, const uint8_t *p)
@@ -287,7 +289,7 @@ X86_HELPER_FN(fxrstor)
     bool sse = c86->state.cr4 & X86_CR4_OSFXSR;
     if (sse && mxcsr & ~(uint32_t)MXCSR_VALID)
         return fault_code(c86, X86_GP, 0);
-    legacy_get(&c86->state, p, b);
+    legacy_get(c86, p, b);
     if (sse) {
         xmm_get(c86, p);
         mxcsr_set(c86, mxcsr);
@@ -357,7 +359,7 @@ X86_HELPER_FN(xrstor)
     if (!header_ok(&c86->state, header) || (parts & XF_SSE && mxcsr & ~(uint32_t)MXCSR_VALID))
         return fault_code(c86, X86_GP, 0);
     if (parts & XF_X87)
-        legacy_get(&c86->state, header[0] & XF_X87 ? p : initial, b);
+        legacy_get(c86, header[0] & XF_X87 ? p : initial, b);
     if (parts & XF_SSE) {
         xmm_get(c86, header[0] & XF_SSE ? p : initial);
         mxcsr_set(c86, header[1] >> 63 && !(header[0] & XF_SSE) ? 0x1f80 : mxcsr);

@@ -163,6 +163,8 @@ enum x86_attr { X86_ATTR_TYPE = 15, X86_ATTR_ACCESSED = 1, X86_ATTR_WRITABLE = 2
                 X86_ATTR_DOWN = 4 /* data */, X86_ATTR_CONFORMING = 4 /* code */, X86_ATTR_CODE = 8, X86_ATTR_S = 16,
                 X86_ATTR_DPL_SHIFT = 5, X86_ATTR_P = 1 << 7, X86_ATTR_L = 1 << 13, X86_ATTR_DB = 1 << 14,
                 X86_ATTR_G = 1 << 15, X86_ATTR_NULL = 1 << 16 };
+/* x87 control word: bits that it has, bits that read as one */
+enum x86_fcw { X86_FCW_VALID = 0x1f3f, X86_FCW_ONES = 0x40 };
 /* EFLAGS and control register bits */
 enum x86_eflags_bits { X86_EFLAGS_CF = 1, X86_EFLAGS_PF = 4, X86_EFLAGS_AF = 16, X86_EFLAGS_ZF = 64, X86_EFLAGS_SF = 128,
                 X86_EFLAGS_TF = 0x100, X86_EFLAGS_IF = 0x200, X86_EFLAGS_DF = 0x400, X86_EFLAGS_OF = 0x800,

@@ -27,8 +27,10 @@ static bool mmx_open(struct lifter *l)
         lift_ud(l);
     else if (l->mode & X86_MODE_TS)
         lift_raise(l, X86_NM, false, 0);
-    else
+    else if (l->mode & X86_MODE_X87_TRAPS)
         return lift_call(l, IR_VOID, X86_HELPER_x87_check, IR_NONE, IR_NONE, IR_NONE, IR_NONE), true;
+    else
+        return true;
     return false;
 }
 

@@ -1,5 +1,8 @@
-/* x87: every instruction is a helper call that runs the host's own x87 (x87.c). */
+/* x87: where all exceptions are masked, each function is an x87 operation of the IR.  Where one is unmasked
+ * (X86_MODE_X87_TRAPS) a helper does it, which looks for a pending exception first. */
 #include "frontend/internal.h"
+
+enum { MASKS = 0x3f };
 
 static bool x87_open(struct lifter *l, uint32_t not_available)
 {
@@ -9,29 +12,146 @@ static bool x87_open(struct lifter *l, uint32_t not_available)
     return false;
 }
 
-void lift_x87(struct lifter *l, int control)
+static bool traps(const struct lifter *l) { return l->mode & X86_MODE_X87_TRAPS; }
+static ir_ref emit(struct lifter *l, enum ir_op op, enum ir_type t, unsigned function, unsigned size, ir_ref a) { return ir_emit(l->b, op, t, function, size, a, IR_NONE, IR_NONE, IR_NONE); }
+
+/* Memory operand of an x87 instruction. */
+static unsigned memory_at(const struct lifter *l) { return lift_is_mem(l, 0) ? 0 : 1; }
+static bool has_memory(const struct lifter *l) { return lift_is_mem(l, 0) || lift_is_mem(l, 1); }
+static unsigned size_of(const struct lifter *l) { return has_memory(l) ? l->op[memory_at(l)].size / 8u : 0; }
+static bool stores(const struct lifter *l) { return l->op[memory_at(l)].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE; }
+
+/* The function's number (ir/ops_x87.def). */
+static unsigned function_of(const struct lifter *l)
+{
+    unsigned modrm = has_memory(l) ? (unsigned)l->in.raw.modrm.reg << 3 : 0xc0u | (unsigned)l->in.raw.modrm.reg << 3 | l->in.raw.modrm.rm;
+    return (l->in.opcode & 7u) << 8 | modrm;
+}
+
+/* Instruction and data pointer (SDM 1 8.1.8): of every instruction that is no control instruction.  FCS and FDS are 0 where
+ * CPUID says that they are deprecated. */
+static void pointers(struct lifter *l, ir_ref ea)
+{
+    bool selectors = !x86_model_has(l->model, X86_FEATURE_ZERO_FCS_FDS);
+    lift_slot_put(l, IR_I64, SLOT(fip), lift_this_pc(l));
+    lift_slot_put(l, IR_I16, SLOT(fop), lift_const(l, IR_I16, function_of(l) | (has_memory(l) ? l->in.raw.modrm.rm | l->in.raw.modrm.mod << 6 : 0)));
+    if (selectors)
+        lift_slot_put(l, IR_I16, SLOT(fcs), lift_slot_get(l, IR_I16, SLOT(seg_sel) + 2 * X86_CS));
+    if (ea == IR_NONE)
+        return;
+    lift_slot_put(l, IR_I64, SLOT(fdp), ea);
+    if (selectors)
+        lift_slot_put(l, IR_I16, SLOT(fds), lift_slot_get(l, IR_I16, SLOT(seg_sel) + 2 * lift_seg(l->op[memory_at(l)].mem.segment)));
+}
+
+static void on_registers(struct lifter *l)
+{
+    switch (l->in.mnemonic) {
+    case ZYDIS_MNEMONIC_FCOMI: case ZYDIS_MNEMONIC_FCOMIP: case ZYDIS_MNEMONIC_FUCOMI: case ZYDIS_MNEMONIC_FUCOMIP:
+        lift_flags_packed(l, emit(l, IR_x87_flags, IR_I32, function_of(l), 0, IR_NONE));
+        break;
+    case ZYDIS_MNEMONIC_FCMOVB: case ZYDIS_MNEMONIC_FCMOVBE: case ZYDIS_MNEMONIC_FCMOVE: case ZYDIS_MNEMONIC_FCMOVU:
+    case ZYDIS_MNEMONIC_FCMOVNB: case ZYDIS_MNEMONIC_FCMOVNBE: case ZYDIS_MNEMONIC_FCMOVNE: case ZYDIS_MNEMONIC_FCMOVNU:
+        emit(l, IR_x87_move_if, IR_VOID, function_of(l), 0, lift_flags_get(l));
+        break;
+    default:
+        emit(l, IR_x87, IR_VOID, function_of(l), 0, IR_NONE);
+    }
+}
+
+static void on_memory(struct lifter *l)
+{
+    ir_ref token = lift_translate(l, memory_at(l), size_of(l), stores(l) ? IR_WRITE : IR_READ);
+    emit(l, stores(l) ? IR_x87_store : IR_x87_load, IR_VOID, function_of(l), size_of(l), token);
+}
+
+/* Arguments of the helpers: what it is, the operand's linear address. */
+static ir_ref what(struct lifter *l)
+{
+    return lift_const(l, IR_I64, (int64_t)function_of(l) | (int64_t)size_of(l) << 16 | (int64_t)(l->operand_bits == 16) << 28);
+}
+
+static ir_ref linear(struct lifter *l)
+{
+    return has_memory(l) ? lift_operand_linear(l, memory_at(l), size_of(l), stores(l) ? IR_WRITE : IR_READ) : IR_NONE;
+}
+
+static void exactly(struct lifter *l)
+{
+    ir_ref at = linear(l);
+    lift_call(l, IR_VOID, X86_HELPER_x87_check, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+    lift_call(l, IR_VOID, has_memory(l) ? X86_HELPER_x87_mem : X86_HELPER_x87_reg, what(l), at, IR_NONE, IR_NONE);
+}
+
+void lift_x87(struct lifter *l, int variant)
+{
+    (void)variant;
+    if (!x87_open(l, X86_MODE_EM | X86_MODE_TS))
+        return;
+    ir_ref ea = has_memory(l) ? lift_ea(l, memory_at(l)) : IR_NONE;
+    if (traps(l))
+        exactly(l);
+    else if (has_memory(l))
+        on_memory(l);
+    else
+        on_registers(l);
+    pointers(l, ea);
+}
+
+/* --- Control */
+static void by_helper(struct lifter *l) { lift_call(l, IR_VOID, X86_HELPER_x87_control, what(l), linear(l), IR_NONE, IR_NONE); }
+
+/* What unmasks an exception is left to the helper: it changes the mode. */
+static void load_control(struct lifter *l)
+{
+    ir_ref v = lift_load(l, IR_I16, lift_translate(l, memory_at(l), 2, IR_READ), 0);
+    ir_ref masks = ir_op2(l->b, IR_and, IR_I16, v, lift_const(l, IR_I16, MASKS));
+    ir_ref unmasks = ir_op2(l->b, IR_ne, IR_I16, masks, lift_const(l, IR_I16, MASKS));
+    ir_emit(l->b, IR_divert_if, IR_VOID, 0, X86_HELPER_x87_control, unmasks, what(l), linear(l), IR_NONE);
+    v = ir_op2(l->b, IR_and, IR_I16, v, lift_const(l, IR_I16, X86_FCW_VALID));
+    lift_slot_put(l, IR_I16, SLOT(fcw), ir_op2(l->b, IR_or, IR_I16, v, lift_const(l, IR_I16, X86_FCW_ONES)));
+    emit(l, IR_x87_control, IR_VOID, 0, 0, IR_NONE);
+}
+
+/* The helper, and the end of the block where it may have changed the mode. */
+static void control_area(struct lifter *l, bool ends)
+{
+    by_helper(l);
+    if (ends)
+        lift_end_leave(l, IR_LEAVE_NEXT);
+}
+
+void lift_x87_control(struct lifter *l, int waits)
 {
     if (!x87_open(l, X86_MODE_EM | X86_MODE_TS))
         return;
-    bool memory = lift_is_mem(l, 0) || lift_is_mem(l, 1);
-    unsigned at = lift_is_mem(l, 0) ? 0 : 1;
-    /* A memory form is told by its /digit alone. */
-    unsigned modrm = memory ? (unsigned)l->in.raw.modrm.reg << 3 : 0xc0u | (unsigned)l->in.raw.modrm.reg << 3 | l->in.raw.modrm.rm;
-    unsigned size = memory ? l->op[at].size / 8 : 0;
-    int64_t what = (int64_t)((l->in.opcode & 7u) << 8 | modrm) | (int64_t)size << 16 | (int64_t)(l->operand_bits == 16) << 28;
-    ir_ref w = lift_const(l, IR_I64, what), linear = IR_NONE, ea = IR_NONE;
-    if (memory) {
-        ea = lift_ea(l, at);
-        linear = lift_operand_linear(l, at, size, l->op[at].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? IR_WRITE : IR_READ);
-    }
-    if (control == 1)
+    if (waits && traps(l))
         lift_call(l, IR_VOID, X86_HELPER_x87_check, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
-    if (control)
-        lift_call(l, IR_VOID, X86_HELPER_x87_control, w, linear, ea, IR_NONE);
-    else if (memory)
-        lift_call(l, IR_VOID, X86_HELPER_x87_mem, w, linear, ea, IR_NONE);
-    else
-        lift_call(l, IR_VOID, X86_HELPER_x87_reg, w, IR_NONE, IR_NONE, IR_NONE);
+    switch (l->in.mnemonic) {
+    case ZYDIS_MNEMONIC_FLDCW:
+        if (traps(l))
+            control_area(l, true);
+        else
+            load_control(l);
+        break;
+    case ZYDIS_MNEMONIC_FNSTCW: lift_write(l, 0, lift_slot_get(l, IR_I16, SLOT(fcw))); break;
+    case ZYDIS_MNEMONIC_FNSTSW:
+        lift_prepare_write(l, 0);
+        if (traps(l))
+            lift_write(l, 0, ir_op1(l->b, IR_trunc, IR_I16, lift_call(l, IR_I64, X86_HELPER_x87_status, IR_NONE, IR_NONE, IR_NONE, IR_NONE)));
+        else
+            lift_write(l, 0, emit(l, IR_x87_status, IR_I16, 0, 0, IR_NONE));
+        break;
+    case ZYDIS_MNEMONIC_FNCLEX:
+        if (traps(l))
+            by_helper(l);
+        else
+            emit(l, IR_x87, IR_VOID, function_of(l), 0, IR_NONE);
+        break;
+    case ZYDIS_MNEMONIC_FNINIT: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FNSTENV: control_area(l, traps(l)); break;
+    case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR: control_area(l, true); break;
+    default: break; /* FENI, FDISI, FSETPM: nothing since the 387 */
+    }
 }
 
 void lift_x87_wait(struct lifter *l, int variant)
@@ -39,6 +159,6 @@ void lift_x87_wait(struct lifter *l, int variant)
     (void)variant;
     if ((l->mode & (X86_MODE_MP | X86_MODE_TS)) == (X86_MODE_MP | X86_MODE_TS))
         x87_open(l, X86_MODE_TS);
-    else
+    else if (traps(l))
         lift_call(l, IR_VOID, X86_HELPER_x87_check, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
 }

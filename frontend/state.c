@@ -31,7 +31,9 @@ const struct ir_guest x86_guest = {.slots = slots, .slot_count = 0
     , .helpers = helpers, .helper_count = sizeof helpers / sizeof *helpers,
     .state_size = sizeof(struct x86_state), .pc_offset = offsetof(struct x86_state, rip),
     .faulted_offset = offsetof(struct x86_state, faulted), .stop_offset = offsetof(struct x86_state, stop),
-    .icount_offset = offsetof(struct x86_state, icount), .mxcsr_offset = offsetof(struct x86_state, mxcsr)};
+    .icount_offset = offsetof(struct x86_state, icount), .mxcsr_offset = offsetof(struct x86_state, mxcsr),
+    .x87 = {.control = offsetof(struct x86_state, fcw), .status = offsetof(struct x86_state, fsw), .top = offsetof(struct x86_state, fptop),
+            .tags = offsetof(struct x86_state, fptag), .registers = offsetof(struct x86_state, fpr)}};
 
 __attribute__((constructor)) static void slots_fill(void)
 {
@@ -164,6 +166,7 @@ void x86_mode_update(struct x86_cpu *cpu)
     m |= (s->cr0 & X86_CR0_EM ? X86_MODE_EM : 0) | (s->cr0 & X86_CR0_TS ? X86_MODE_TS : 0) | (s->cr0 & X86_CR0_MP ? X86_MODE_MP : 0);
     m |= (s->cr4 & X86_CR4_OSFXSR ? X86_MODE_OSFXSR : 0) | (s->cr4 & X86_CR4_OSXSAVE ? X86_MODE_XSAVE : 0);
     m |= (s->mxcsr & 0x1f80) != 0x1f80 ? X86_MODE_FP_TRAPS : 0;
+    m |= (s->fcw & 0x3f) != 0x3f ? X86_MODE_X87_TRAPS : 0;
     m |= s->cpl == 3 && s->cr0 & X86_CR0_AM && s->eflags & X86_EFLAGS_AC ? X86_MODE_AC : 0;
     m |= s->cpl <= iopl ? X86_MODE_IOPL_OK : 0;
     m |= s->dr[7] & 0xff ? X86_MODE_DEBUG : 0;

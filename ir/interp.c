@@ -11,6 +11,7 @@ struct run {
     struct ir_env *env;
     union ir_value *values;
     uint64_t pc;            /* of the guest instruction that runs */
+    unsigned length;        /* its bytes */
     unsigned insns;         /* how many were begun */
 };
 
@@ -113,6 +114,25 @@ static enum ir_leave leave_fault(struct run *r)
     return IR_LEAVE_FAULT;
 }
 
+static uint64_t x87(const struct run *r, const struct ir_insn *i)
+{
+    union ir_value operand_bytes = {0};
+    if (i->op == IR_x87_load)
+        r->env->load(r->env->state, operand(r, i, 0), (unsigned)i->imm, &operand_bytes);
+    uint32_t flags = ir_x87_run(r->env->state, r->env->guest, i->aux, &operand_bytes, (uint32_t)operand(r, i, 0) & IR_FLAGS_ALL);
+    if (i->op == IR_x87_store)
+        r->env->store(r->env->state, operand(r, i, 0), (unsigned)i->imm, &operand_bytes);
+    return flags;
+}
+
+static uint64_t x87_status(const struct run *r)
+{
+    const struct ir_x87 *at = &r->env->guest->x87;
+    uint16_t status;
+    memcpy(&status, (char *)r->env->state + at->status, sizeof status);
+    return status | (uint64_t)((uint8_t *)r->env->state)[at->top] << 11;
+}
+
 static uint64_t call(struct run *r, const struct ir_insn *i)
 {
     const struct ir_helper *h = &r->env->guest->helpers[i->imm];
@@ -166,6 +186,7 @@ static enum ir_leave run_block(struct run *r)
         case IR_fence: __atomic_thread_fence(__ATOMIC_SEQ_CST); break;
         case IR_insn:
             r->pc = pc_at(r, i->imm);
+            r->length = i->aux;
             r->insns++;
             break;
         case IR_call:
@@ -178,6 +199,19 @@ static enum ir_leave run_block(struct run *r)
                 break;
             r->env->raise(r->env->state, i->aux, i->imm != 0, operand(r, i, 1));
             return leave_fault(r);
+        case IR_divert_if:
+            if (!(operand(r, i, 0) & 1))
+                break;
+            set_pc(r, r->pc);
+            r->env->guest->helpers[i->imm].fn(r->env->state, operand(r, i, 1), operand(r, i, 2), operand(r, i, 3), 0);
+            if (faulted(r))
+                return leave_fault(r);
+            set_pc(r, cut_pc(r, r->pc + r->length));
+            return IR_LEAVE_NEXT;
+        case IR_x87: case IR_x87_move_if: case IR_x87_load: case IR_x87_store: x87(r, i); break;
+        case IR_x87_flags: v[n].u64 = x87(r, i); break;
+        case IR_x87_status: v[n].u64 = x87_status(r); break;
+        case IR_x87_control: break; /* nothing is kept outside of the state */
         case IR_exit_if:
             if (!(operand(r, i, 0) & 1))
                 break;

@@ -33,7 +33,7 @@ enum ir_op {
 enum ir_props {
     PURE = 1, COMMUTES = 2, FAULTS = 4, READS_MEM = 8, WRITES_MEM = 16,
     READS_STATE = 32, WRITES_STATE = 64, ENDS = 128, FLAGGED = 256,
-    FP = 512 /* reads MXCSR, sets its sticky flags */
+    FP = 512 /* reads MXCSR, sets its sticky flags */, X87 = 1024 /* reads and writes ir_guest.x87 */
 };
 
 struct ir_op_info {
@@ -105,6 +105,9 @@ struct ir_guest {
     uint32_t stop_offset;    /* u32: nonzero asks translated code to return to the cpu loop soon */
     uint32_t icount_offset;  /* i64: instructions left before the block must return (only with counting on) */
     uint32_t mxcsr_offset;   /* u32: FP control and sticky flags in the host's format */
+    struct ir_x87 {          /* offsets; status without TOP, tags: bit r set where register r is in use */
+        uint32_t control, status /* u16 */, top, tags /* u8 */, registers /* f80 [8], physical */;
+    } x87;
 };
 
 /* --- Builder.  Each returns the new value (IR_NONE for ops without one); never fails visibly: check
@@ -141,6 +144,15 @@ uint64_t ir_eval(enum ir_op, enum ir_type, unsigned aux, int64_t imm, const uint
 /* Packed flags that FLAGGED op leaves for operands arg (carry in: arg[2] packed), all bits; *valid gets the defined mask (enum ir_mask). */
 uint32_t ir_eval_flags(enum ir_op, enum ir_type, const uint64_t arg[3], uint64_t result, uint32_t old);
 bool ir_eval_cond(enum ir_cond, uint32_t packed_flags);
+
+/* --- x87 by the host's own.  A function (see ops_x87.def) on the x87 of the state, whatever the control word masks: what
+ * is unmasked gets the unmasked response and stays pending in the status word.  operand: 16 bytes to read or write;
+ * flags: packed, in and out. */
+uint32_t ir_x87_run(void *state, const struct ir_guest *, unsigned function, void *operand, uint32_t flags);
+/* The state's x87, all exceptions masked, into the host's; and back, which leaves the host's as a process starts
+ * with it.  The control word's slot stays valid throughout. */
+void ir_x87_enter(const void *state, const struct ir_guest *);
+void ir_x87_leave(void *state, const struct ir_guest *);
 
 /* --- Interpreter: the reference for every op. */
 union ir_value { uint64_t u64; unsigned __int128 u128; uint8_t u8[64]; uint16_t u16[32]; uint32_t u32[16]; uint64_t q[8]; float f32[16]; double f64[8]; long double f80; };

@@ -168,6 +168,8 @@ static void state_access(struct pass *p, ir_ref n)
         forget_classes(p, p->guest->helpers[i->imm].writes);
         break;
     default:
+        if (ir_op_info[i->op].props & X87)
+            forget_classes(p, IR_S_FPU);
         /* FP operations leave their sticky flags in the state. */
         if (i->op >= IR_FIRST_VECTOR && ir_op_info[i->op].props & ~PURE)
             forget(p, p->guest->mxcsr_offset, 4);
@@ -221,7 +223,19 @@ static void seen(struct backward *w, const struct ir_insn *i)
     w->count = kept;
 }
 
-static void backward(struct ir_block *b, uint8_t *used)
+/* An x87 operation looks at the x87's slots alone. */
+static void seen_x87(struct backward *w, const struct ir_x87 *x)
+{
+    unsigned kept = 0;
+    for (unsigned k = 0; k < w->count; k++) {
+        uint32_t at = w->covered[k].offset;
+        if (at != x->control && at != x->status && at != x->top && at != x->tags && at - x->registers >= 8 * 16)
+            w->covered[kept++] = w->covered[k];
+    }
+    w->count = kept;
+}
+
+static void backward(struct ir_block *b, const struct ir_guest *g, uint8_t *used)
 {
     struct backward w = {.count = 0};
     memset(used, 0, b->count);
@@ -230,6 +244,8 @@ static void backward(struct ir_block *b, uint8_t *used)
         unsigned props = ir_op_info[i->op].props;
         if (observes_state(i))
             w.count = 0;
+        if (props & X87)
+            seen_x87(&w, &g->x87);
         if (i->op == IR_get && used[n])
             seen(&w, i);
         bool dead = i->op == IR_put ? unseen_put(&w, i) : !used[n] && (props == (props & (PURE | COMMUTES | FLAGGED)) ? props & PURE : i->op == IR_get);
@@ -269,6 +285,6 @@ void ir_optimise(struct ir_block *b, const struct ir_guest *g)
     p.block = b;
     p.guest = g;
     forward(&p);
-    backward(b, used);
+    backward(b, g, used);
     compact(&p);
 }

@@ -26,7 +26,7 @@ static void print_imm(FILE *f, const struct ir_insn *i, const struct ir_guest *g
     const struct ir_slot *slot = i->op == IR_get || i->op == IR_put ? slot_at(g, i->imm, i->type) : NULL;
     if (slot)
         fprintf(f, " #%s", slot->name);
-    else if (i->op == IR_call && g && (uint64_t)i->imm < g->helper_count)
+    else if ((i->op == IR_call || i->op == IR_divert_if) && g && (uint64_t)i->imm < g->helper_count)
         fprintf(f, " #%s", g->helpers[i->imm].name);
     else if (i->imm || *ir_op_info[i->op].imm != '-')
         fprintf(f, " #%s0x%" PRIx64, i->imm < 0 ? "-" : "", i->imm < 0 ? -(uint64_t)i->imm : (uint64_t)i->imm);
@@ -168,12 +168,12 @@ static bool parse_operands(struct parser *p, struct ir_insn *i)
 static bool named_imm(struct parser *p, struct ir_insn *i, const char *name)
 {
     const struct ir_guest *g = p->guest;
-    for (unsigned n = 0; g && i->op == IR_call && n < g->helper_count; n++)
+    for (unsigned n = 0; g && (i->op == IR_call || i->op == IR_divert_if) && n < g->helper_count; n++)
         if (!strcmp(g->helpers[n].name, name)) {
             i->imm = n;
             return true;
         }
-    for (unsigned n = 0; g && i->op != IR_call && n < g->slot_count; n++)
+    for (unsigned n = 0; g && i->op != IR_call && i->op != IR_divert_if && n < g->slot_count; n++)
         if (!strcmp(g->slots[n].name, name)) {
             i->imm = g->slots[n].offset;
             return true;

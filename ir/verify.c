@@ -59,6 +59,16 @@ static const char *check_order(const struct ir_insn *i, const struct ir_guest *g
     return faults && *has_put ? "can fault after a put of the same instruction" : NULL;
 }
 
+/* Functions of the x87: registers have ModRM C0..FF, memory a /digit alone. */
+static const char *check_x87(const struct ir_insn *i)
+{
+    switch ((unsigned)i->op) {
+    case IR_x87: case IR_x87_flags: case IR_x87_move_if: return (i->aux & 0xf8c0) == 0xc0 ? NULL : "has no function on registers";
+    case IR_x87_load: case IR_x87_store: return i->aux & 0xf8c7 ? "has no function on memory" : i->imm > 0 && i->imm <= 10 ? NULL : "has a wrong size";
+    default: return NULL;
+    }
+}
+
 static const char *check_one(const struct ir_block *b, ir_ref n, const struct ir_guest *g, bool *has_put)
 {
     const struct ir_insn *i = &b->insns[n];
@@ -68,11 +78,11 @@ static const char *check_one(const struct ir_block *b, ir_ref n, const struct ir
         return "is no operation";
     if (!!(ir_op_info[i->op].props & ENDS) != last)
         return last ? "is last, but does not end the block" : "ends the block in the middle";
-    if (i->op == IR_call && g && (uint64_t)i->imm >= g->helper_count)
+    if ((i->op == IR_call || i->op == IR_divert_if) && g && (uint64_t)i->imm >= g->helper_count)
         return "calls no helper";
     if (i->op == IR_flags_of && i->arg[0] < n && !(ir_op_info[b->insns[i->arg[0]].op].props & FLAGGED))
         return "asks for the flags of an operation that sets none";
-    if ((wrong = check_operands(b, n, i)) || (g && (wrong = check_slot(i, g))))
+    if ((wrong = check_operands(b, n, i)) || (g && (wrong = check_slot(i, g))) || (wrong = check_x87(i)))
         return wrong;
     return check_order(i, g, has_put);
 }

@@ -435,6 +435,9 @@ static void run_case(const uint8_t *insn, unsigned length, unsigned mnemonic, st
         /* An address outside of the guest's data that happens to be this process's own. */
         if (!wrong && here.trap == X86_PF && silicon.trap != X86_PF && !place(cpu.state.fault_address, 1, IR_WRITE))
             break;
+        /* Makers differ in whether a store that an unmasked exception suppresses looks at its address. */
+        if (!wrong && !strcmp(f->family, "x87") && silicon.trap == 3 && here.trap != 3 && silicon.fx.fsw & 0x80)
+            break;
         bool random_flags = silicon.trap != 3;
         if (!wrong)
 {
