@@ -438,8 +438,10 @@ void lift_set_if(struct lifter *l, int on)
 
 void lift_set_ac(struct lifter *l, int on)
 {
-    if (!needs_cpl0(l))
+    if (lift_cpl(l)) { /* #UD, not #GP (SDM 2A, CLAC) */
+        lift_ud(l);
         return;
+    }
     run(l, X86_HELPER_eflags_write, c64(l, on ? X86_EFLAGS_AC : 0), c64(l, X86_EFLAGS_AC));
     leave_next(l);
 }

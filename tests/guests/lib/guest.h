@@ -25,8 +25,13 @@ void print(const char *format, ...) __attribute__((format(printf, 1, 2))); /* %s
 void finish(void) __attribute__((noreturn)); /* prints the verdict; ends the machine */
 void fail_(const char *file, int line, const char *what, u64 got, u64 wanted);
 extern unsigned checks;
-#define CHECK_EQ(what, got, wanted) do { u64 got_ = (u64)(got), wanted_ = (u64)(wanted); checks++; \
-        if (got_ != wanted_) fail_(__FILE__, __LINE__, what, got_, wanted_); } while (0)
+static inline void check_(const char *file, int line, const char *what, u64 got, u64 wanted)
+{
+    checks++;
+    if (got != wanted)
+        fail_(file, line, what, got, wanted);
+}
+#define CHECK_EQ(what, got, wanted) check_(__FILE__, __LINE__, what, (u64)(got), (u64)(wanted))
 #define CHECK(what, condition) CHECK_EQ(what, !!(condition), 1)
 
 /* --- Segments.  The GDT is the program's to change from FREE on. */
