@@ -184,11 +184,12 @@ static void make_initrd(struct bench *b)
     if (!bytes || fread(bytes, 1, (size_t)st.st_size, in) != (size_t)st.st_size)
         die(1, "%s: cannot read it: %s", b->guest, strerror(errno));
     fclose(in);
-    strcpy(b->initrd, "/tmp/tierce-bench-XXXXXX");
+    const char *folder = getenv("TMPDIR");
+    snprintf(b->initrd, sizeof b->initrd, "%s/tierce-bench-XXXXXX", folder && *folder ? folder : "/tmp");
     int fd = mkstemp(b->initrd);
     FILE *out = fd < 0 ? NULL : fdopen(fd, "wb");
     if (!out)
-        die(1, "cannot make a temporary file in /tmp: %s", strerror(errno));
+        die(1, "cannot make the temporary file %s: %s", b->initrd, strerror(errno));
     cpio_entry(out, "init", 0100755, bytes, (size_t)st.st_size);
     cpio_entry(out, "TRAILER!!!", 0, "", 0);
     if (fclose(out))
