@@ -37,6 +37,7 @@ struct tcg_buffer *tcg_buffer_new(size_t size);   /* NULL: errno says why */
 void tcg_buffer_free(struct tcg_buffer *);
 /* The whole area in run addresses, for signal handlers. */
 bool tcg_buffer_contains(const struct tcg_buffer *, const void *host_pc);
+size_t tcg_buffer_offset(const struct tcg_buffer *, const void *host_pc);
 
 /* --- Compile */
 struct tcg_block {             /* what the runtime keeps of a translation */

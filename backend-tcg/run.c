@@ -46,6 +46,8 @@ bool tcg_buffer_contains(const struct tcg_buffer *b, const void *host_pc)
     return p >= b->run && p < b->run + b->size;
 }
 
+size_t tcg_buffer_offset(const struct tcg_buffer *b, const void *host_pc) { return (size_t)((const uint8_t *)host_pc - b->run); }
+
 bool tcg_buffer_place(struct tcg_buffer *b, size_t at, uint8_t **write, const uint8_t **run)
 {
     *write = b->write + at;

@@ -43,6 +43,7 @@ struct lifter {
     unsigned operand_bits, address_bits, stack_bits; /* of this instruction; stack_bits: width of (R|E)SP in use */
     bool lock;                   /* has a valid LOCK prefix */
     bool ended;                  /* the block has its last instruction */
+    bool helper_stored;          /* a helper of this instruction may have written to memory, code too: the block ends here */
     ir_ref flags;                /* the flags now, IR_NONE: only in the state; use lift_flags_get */
     ir_ref token[ZYDIS_MAX_OPERAND_COUNT]; /* of memory operands translated by this instruction, else IR_NONE */
     bool writable[ZYDIS_MAX_OPERAND_COUNT];/* token was translated for writing too */

@@ -219,7 +219,7 @@ bool x86_lift(const struct x86_model *model, uint32_t mode, uint64_t pc, uint64_
         }
         if (l.ended)
             break;
-        if (++done >= insns || l.offset + l.length >= limits->bytes || l.offset + l.length >= page)
+        if (++done >= insns || l.helper_stored || l.offset + l.length >= limits->bytes || l.offset + l.length >= page)
             lift_end_jump(&l);
         else
             l.offset += l.length;

@@ -325,11 +325,25 @@ ir_ref lift_cc(struct lifter *l, enum ir_cond cond)
 }
 
 /* --- Helpers and ends */
+/* Stores of the block's own code are seen to where it makes them itself (translate); not in the middle of a helper. */
+static bool helper_stores(enum x86_helper h)
+{
+    switch (h) {
+    case X86_HELPER_rep_move: case X86_HELPER_push_all: case X86_HELPER_enter: case X86_HELPER_cmpxchg16b: case X86_HELPER_mask_move:
+    case X86_HELPER_fxsave: case X86_HELPER_xsave: case X86_HELPER_xsavec: case X86_HELPER_table_store: case X86_HELPER_x87_mem:
+    case X86_HELPER_x87_control: case X86_HELPER_io_string: case X86_HELPER_out:
+        return true;
+    default:
+        return false;
+    }
+}
+
 ir_ref lift_call(struct lifter *l, enum ir_type t, enum x86_helper h, ir_ref a, ir_ref b, ir_ref c, ir_ref d)
 {
     ir_ref r = ir_emit(l->b, IR_call, t, 0, h, a, b, c, d);
     if (x86_guest.helpers[h].writes & IR_S_FLAGS)
         l->flags = IR_NONE;
+    l->helper_stored |= helper_stores(h);
     return r;
 }
 

@@ -59,6 +59,7 @@ static bool dma_read(struct fwcfg *f, uint64_t address, uint32_t length)
             return false;
         n = 0x1000 - (address & 0xfff); /* by page: another region may lie over the next one */
         n = n < length ? n : length;
+        space_written(f->memory, r->host + (address - r->base), n);
         for (uint64_t i = 0; i < n; i++)
             r->host[address - r->base + i] = next_byte(f);
     }

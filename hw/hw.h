@@ -45,13 +45,18 @@ struct chardev { void (*write)(void *ctx, const uint8_t *bytes, size_t size); vo
 /* --- Address space: regions of RAM, ROM and devices.  Reads of nothing give all ones. */
 enum region_kind { REGION_RAM, REGION_ROM, REGION_DEVICE };
 struct region { uint64_t base, size; enum region_kind kind; uint8_t *host; struct device *device; uint32_t offset; const char *name; struct region *next; };
-struct address_space { struct region *regions; /* the latest added lies on top */ const struct region *last; /* the last memory hit */ };
+struct address_space {
+    struct region *regions;    /* the latest added lies on top */
+    const struct region *last; /* the last memory hit */
+    void (*written)(void *ctx, const uint8_t *host, uint64_t size); void *written_ctx; /* told before a device writes to RAM; may be NULL */
+};
 bool space_add_memory(struct address_space *, enum region_kind, uint64_t base, uint64_t size, uint8_t *host, const char *name);
 bool space_add_device(struct address_space *, uint64_t base, uint64_t size, struct device *, uint32_t offset, const char *name);
 void space_remove(struct address_space *, uint64_t base, struct device *);
 const struct region *space_find(const struct address_space *, uint64_t address);
 uint64_t space_read(struct address_space *, uint64_t address, unsigned size);   /* sizes 1, 2, 4, 8 */
 void space_write(struct address_space *, uint64_t address, unsigned size, uint64_t value);
+void space_written(const struct address_space *, const uint8_t *host, uint64_t size);     /* for devices that write to RAM by pointer; before they do */
 void space_print(FILE *, const struct address_space *);  /* `info mtree` */
 void space_free(struct address_space *);
 

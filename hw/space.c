@@ -73,6 +73,12 @@ static uint64_t read_piece(const struct region *r, uint64_t address, unsigned si
     return value;
 }
 
+void space_written(const struct address_space *s, const uint8_t *host, uint64_t size)
+{
+    if (s->written)
+        s->written(s->written_ctx, host, size);
+}
+
 static void write_piece(const struct region *r, uint64_t address, unsigned size, uint64_t value)
 {
     uint64_t at = address - r->base;
@@ -109,6 +115,8 @@ void space_write(struct address_space *s, uint64_t address, unsigned size, uint6
     for (unsigned done = 0, n; done < size; done += n) {
         const struct region *r = space_find(s, address + done);
         n = piece_size(r, address + done, size - done);
+        if (r && r->kind == REGION_RAM)
+            space_written(s, r->host + (address + done - r->base), n);
         if (r)
             write_piece(r, address + done, n, value >> 8 * done & ones(n));
     }

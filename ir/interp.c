@@ -186,6 +186,10 @@ static enum ir_leave run_block(struct run *r)
         case IR_fence: __atomic_thread_fence(__ATOMIC_SEQ_CST); break;
         case IR_insn:
             r->pc = pc_at(r, i->imm);
+            if (r->env->stop) {
+                set_pc(r, r->pc);
+                return IR_LEAVE_NEXT;
+            }
             r->length = i->aux;
             r->insns++;
             break;

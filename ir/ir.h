@@ -167,6 +167,7 @@ struct ir_env {
     void (*store)(void *state, uint64_t address, unsigned size, const void *from);
     /* raise_if: makes vector pending in the state; has_error as the op says. */
     void (*raise)(void *state, unsigned vector, bool has_error, uint64_t error);
+    bool stop;             /* may become true meanwhile: leave before the next guest instruction, as by a jump to it */
 };
 /* Runs one block and sets the PC slot.  On a fault returns IR_LEAVE_FAULT with the PC slot at the faulting
  * instruction.  *insns gets the number of guest instructions that were completed. */

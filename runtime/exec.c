@@ -40,14 +40,18 @@ static void env_raise(void *state, unsigned vector, bool has_error, uint64_t err
         x86_raise(state, vector);
 }
 
-static enum ir_leave interpret(struct vcpu *v, const struct ir_block *block, unsigned *insns)
+/* tb: the block that this is the IR of, which is left early where it changes its own bytes; NULL: a single instruction. */
+static enum ir_leave interpret(struct vcpu *v, const struct ir_block *block, struct tb *tb, unsigned *insns)
 {
     struct ir_env env = {
         .state = &v->cpu.state, .guest = &x86_guest, .pc = v->cpu.state.rip,
         .translate = env_translate, .load = env_load, .store = env_store, .raise = env_raise,
     };
     enum stats_clock before = stats_enter(v, STATS_interpreted);
+    v->interpreted = tb;
+    v->interpreted_stop = &env.stop;
     enum ir_leave leave = ir_interpret(block, &env, insns);
+    v->interpreted = NULL;
     stats_enter(v, before);
     return leave;
 }
@@ -133,6 +137,8 @@ static bool serve_requests(struct vcpu *v)
             atomic_fetch_and(&m->requests, ~REQUEST_RESET);
             machine_reset_now(m);
         }
+        if (r & REQUEST_RAM)
+            machine_ram_noted(m);
         if (!(r & REQUEST_STOP))
             break;
         m->parked = true;
@@ -210,7 +216,7 @@ static enum ir_leave run_single(struct vcpu *v)
     const struct ir_block *one = tb_single(v);
     if (!one)
         return IR_LEAVE_FAULT;
-    enum ir_leave leave = interpret(v, one, &insns);
+    enum ir_leave leave = interpret(v, one, NULL, &insns);
     v->cpu.state.icount -= insns;
     after_single(v, mode, leave);
     return leave;
@@ -222,7 +228,7 @@ static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
     v->in_block = true;
     if (!tb->code.entry) {
         unsigned insns;
-        enum ir_leave leave = interpret(v, &tb->ir, &insns);
+        enum ir_leave leave = interpret(v, &tb->ir, tb, &insns);
         v->cpu.state.icount -= insns;
         v->in_block = false;
         return leave;

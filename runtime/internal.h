@@ -23,50 +23,78 @@ static inline uint64_t cycles(void) { return __builtin_ia32_rdtsc(); }
 
 /* --- TranslationBlocks (tb.c) */
 struct tb;
-struct tb_link { struct tb *from; uint8_t exit; struct tb *to; struct tb_link *next, **prev; };
+struct tb_link { struct tb *from, *to; struct tb_link *next, **prev; uint8_t exit; };
+/* The bytes of a block that lie in one page of RAM (code_page.c). */
+struct tb_part { struct tb_part *next, **prev; struct tb *tb; uint32_t page; uint16_t offset, size; /* 0: not listed */ };
+enum tb_state {
+    TB_LIVE,  /* what it was made from is what lies there; may be entered, chained to, found in the jump table */
+    TB_STALE, /* its bytes were written since: compared before it is entered again */
+    TB_GONE,  /* in no index; its memory and code stay until tb_reap, for it may still run */
+};
 struct tb {
     uint64_t pc, phys, phys2;       /* phys2: physical page of the second part, or ~0 */
     uint32_t mode, hash;
     uint16_t bytes, insns;
-    bool valid, straddles;
-    struct tb *hash_next;
-    struct tb *page_next[2];        /* in the lists of the pages that its bytes lie in */
-    struct tb *newer;               /* in order of making = order in the code buffer */
+    uint8_t state;
+    bool straddles, asked_for;      /* asked_for: looked up since it was last isolated */
+    struct tb *hash_next;           /* of the dead: the next one */
+    struct tb *after, *before;      /* in the code buffer's ring (code_ring.c) */
+    struct tb_part parts[2];
     struct tb_link links[TCG_MAX_EXITS];
     struct tb_link *incoming;
     struct ir_block ir;             /* interpreter tier alone */
-    size_t code_at, code_end;       /* in the code buffer */
+    uint32_t code_at, code_end;     /* in the code buffer */
     struct tcg_block code;
+    uint8_t copy[];                 /* of the bytes it was made from */
 };
-struct code_page { struct tb *tbs; uint64_t chunks; /* bit n: bytes 64n.. hold code */ uint32_t write_epoch; };
 
 /* One instruction, lifted for the interpreter. */
 struct tb_single { uint64_t pc; uint32_t mode; uint8_t bytes[15], size; /* 0: none */ struct ir_block ir; };
 #define TB_SINGLES 64u
 
+#define TB_MODES 1024u
 #define TB_HASH 32768u
 struct tb_store {
     struct tb *hash[TB_HASH];
-    struct code_page *pages; uint64_t page_count;  /* a RAM page each */
-    struct tb *oldest, *newest, *dead;
+    struct code_page **pages; uint64_t page_count;  /* one a RAM page, where it has or had code */
+    struct tb *dead;
     size_t count, max;
     struct tcg_buffer *buffer; size_t buffer_size, at;
+    struct tb *ahead, *aging;       /* the ring: next behind `at`; next to be isolated */
+    struct tb **buckets;            /* the first block that begins in each 4 KiB */
     struct ir_block scratch;
     struct tb_single singles[TB_SINGLES];
-    uint32_t modes[1024]; unsigned mode_count;
+    uint32_t modes[TB_MODES]; unsigned mode_count, mode_next; /* mode_next: whose number is given anew next */
+    uint16_t mode_hint[64];
 };
 
 /* --- softmmu (softmmu.c) */
 enum { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_SETS };
-struct tlb_fill { uint64_t page; bool global; uint8_t set; };
+/* The table entries that were made, so that a flush finds them: those that a CR3 write leaves and the others.  `next`:
+ * of the same RAM page, so that its write entries are found when it gets code. */
+struct tlb_fill { uint64_t page; uint32_t next; uint8_t set; };
+struct tlb_fills { struct tlb_fill *fills; unsigned count; uint32_t epoch; /* new when it is emptied */ };
+enum { FILLS_LOCAL, FILLS_GLOBAL, FILLS };
+#define MAX_FILLS 32768u
+struct tlb_writers { uint32_t first[FILLS], epoch[FILLS]; };  /* of a RAM page; void where the epoch is not that of the fills */
+/* A writable page with live code: no table entry, for each store must be looked at. */
+struct tlb_guarded { uint64_t page; uint8_t *host; uint64_t ram_page; uint8_t set; };
+struct exec_entry { uint64_t page, phys; uint32_t epoch; bool global; };  /* linear page -> physical page */
 struct softmmu {
     int64_t *read[MMU_SETS], *write[MMU_SETS];
-    struct tlb_fill *fills; unsigned fill_count, fills_since_trim;
-    uint32_t epoch;
-    bool large_seen, huge_seen;
-    struct exec_entry { uint64_t page, phys; } exec[2][256];  /* linear page -> physical page; by user */
+    struct tlb_fills fills[FILLS]; unsigned fills_since_trim;
+    struct tlb_writers *writers;    /* one a RAM page */
+    struct tlb_guarded guarded[32];
+    uint64_t large[512];            /* hash of 2 MiB regions that a large page may cover */
+    bool huge_seen;                 /* some page was larger than 4 MiB */
+    struct exec_entry exec[2][256]; uint32_t exec_epoch[FILLS]; /* by user */
+    uint8_t bounce[4][64]; unsigned bounce_next;  /* what loads over a page's end read, put together */
 };
-#define MAX_FILLS 32768u
+/* What of the jump table goes with which flush. */
+struct jump_flush {
+    uint16_t local[256]; unsigned local_count;  /* entries of pages that a CR3 write takes away; 257: too many */
+    uint64_t pages[64];             /* hash of the pages that entries lead to */
+};
 
 struct vcpu {
     struct tcg_context tcg;         /* right before the state: backend-tcg.h */
@@ -74,7 +102,8 @@ struct vcpu {
     struct machine *machine;
     struct softmmu mmu;
     struct tb_store tbs;
-    struct tcg_jump *jumps;
+    struct tcg_jump *jumps; struct jump_flush jump_flush;
+    struct tb *interpreted; bool *interpreted_stop; /* the block that the interpreter runs, and how to make it leave */
     uint32_t mode; uint64_t mode_id, cs_base;
     bool in_block;                  /* runs a whole block: not every instruction comes back to the loop */
     struct stats stats;
@@ -100,7 +129,7 @@ struct debugger {
     void (*stopped)(void *, const struct machine_stop *); void *ctx;
 };
 
-enum request { REQUEST_QUIT = 1, REQUEST_STOP = 2, REQUEST_RESET = 4 };
+enum request { REQUEST_QUIT = 1, REQUEST_STOP = 2, REQUEST_RESET = 4, REQUEST_RAM = 32 /* machine_ram_noted */ };
 struct watch { int fd; short events; void (*ready)(void *, short); void *ctx; };
 struct machine {
     struct machine_config config;
@@ -123,6 +152,7 @@ struct machine {
     struct debugger debug;
     int wake_fd;                    /* wakes the main loop */
     struct watch watches[32]; unsigned watch_count;
+    uint64_t written_pages[64]; unsigned written_count; /* of RAM, by other threads; one more than there is room for: any page */
 };
 static inline struct vcpu *vcpu_of(struct x86_cpu *cpu) { return (struct vcpu *)((char *)cpu - offsetof(struct vcpu, cpu)); }
 static inline struct vcpu *vcpu_of_state(void *state) { return vcpu_of((struct x86_cpu *)state); }
@@ -150,6 +180,7 @@ void softmmu_slow_paths(struct tcg_context *);
 void softmmu_free(struct vcpu *);
 void softmmu_flush(struct x86_cpu *, enum x86_flush, uint64_t linear);
 void softmmu_mode(struct vcpu *);
+const struct exec_entry *softmmu_fetch(struct vcpu *, uint64_t linear);       /* NULL: fault pending */
 bool softmmu_fetch_page(struct vcpu *, uint64_t linear, uint64_t *phys_page); /* false: fault pending */
 void softmmu_protect(struct vcpu *, uint64_t ram_page);   /* the page has code now: no fast writes */
 bool softmmu_read(struct x86_cpu *, uint64_t, unsigned, unsigned, void *);
@@ -165,13 +196,33 @@ bool tb_store_init(struct vcpu *, size_t buffer_size);
 void tb_store_free(struct vcpu *);
 struct tb *tb_find(struct vcpu *);          /* looks up or makes the block at state.rip; NULL: fault pending */
 void tb_chain(struct vcpu *, struct tb *from, int exit, struct tb *to);
-void tb_written(struct vcpu *, uint64_t ram_page, unsigned offset, unsigned size);
+void tb_isolate(struct vcpu *, struct tb *);  /* no jump leads to it any more: it is looked up when next needed */
+void tb_suspect(struct vcpu *, struct tb *);  /* its bytes change: compared when next needed */
+void tb_evict(struct vcpu *, struct tb *);
 void tb_flush_all(struct vcpu *);
 void tb_reap(struct vcpu *);                /* frees dead blocks; no block may be running */
 void tb_jumps_clear(struct vcpu *);
-struct tb *tb_at_host(struct vcpu *, const void *host_pc);
+void tb_jumps_clear_local(struct vcpu *);   /* those that go with a CR3 write */
+void tb_jumps_clear_page(struct vcpu *, uint64_t linear);
 const struct ir_block *tb_single(struct vcpu *);  /* the one instruction at state.rip; NULL: fault pending */
 uint64_t tb_linear(const struct x86_state *);
+
+/* code_page.c */
+bool code_page_live(const struct vcpu *, uint64_t ram_page);   /* some live block has bytes there */
+bool code_pages_add(struct vcpu *, struct tb *);
+void code_pages_remove(struct vcpu *, struct tb *);
+void code_pages_enliven(struct vcpu *, struct tb *);
+void code_pages_deaden(struct vcpu *, struct tb *);
+bool tb_written(struct vcpu *, uint64_t ram_page, unsigned offset, unsigned size, const void *host_pc);
+
+/* code_ring.c */
+bool code_ring_init(struct tb_store *, size_t buffer_size);
+void code_ring_free(struct tb_store *);
+enum tcg_result code_ring_emit(struct vcpu *, struct tb *, const struct ir_block *);
+void code_ring_add(struct tb_store *, struct tb *);
+void code_ring_remove(struct tb_store *, struct tb *);
+void code_ring_give_way(struct vcpu *);
+struct tb *tb_at_host(struct vcpu *, const void *host_pc);
 
 /* exec.c */
 void *vcpu_thread(void *);
@@ -179,6 +230,8 @@ void vcpu_kick(struct machine *);
 uint64_t vcpu_icount_now(struct machine *);
 
 /* machine.c */
+void machine_ram_written(void *machine, const uint8_t *host, uint64_t size); /* before a device writes RAM; lock held, any thread */
+void machine_ram_noted(struct machine *);       /* on the vCPU's thread, lock held: sees to what other threads wrote */
 void machine_reset_now(struct machine *); /* on the vCPU's thread, lock held */
 void machine_end_with(struct machine *, enum machine_end, int status);
 void machine_wake_main(struct machine *);

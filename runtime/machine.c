@@ -41,8 +41,7 @@ static bool bus_phys_cas(struct x86_cpu *cpu, uint64_t physical, unsigned size, 
     uint64_t page = softmmu_ram_page(m, host);
     if (page == ~0ull)
         return true;
-    if (m->vcpu->tbs.pages[page].tbs)
-        tb_written(m->vcpu, page, (unsigned)(physical & (PAGE - 1)), size);
+    tb_written(m->vcpu, page, (unsigned)(physical & (PAGE - 1)), size, NULL);
     if (size == 8)
         return __atomic_compare_exchange_n((uint64_t *)(void *)host, &expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     uint32_t expected32 = (uint32_t)expected;
@@ -220,6 +219,51 @@ static void line_shutdown(void *ctx, int pin, int level)
 }
 static void debug_exit(void *ctx, int status) { machine_end_with(ctx, MACHINE_DEBUG_EXIT, status); }
 
+/* --- Devices that write to RAM.  A device's registers are written on the vCPU's thread; what the main loop's alarms and
+ * descriptors write is noted, and the vCPU sees to it before it runs another block. */
+static void page_written(struct machine *m, uint64_t page, uint64_t offset, uint64_t size)
+{
+    tb_written(m->vcpu, page, (unsigned)offset, (unsigned)size, NULL);
+}
+
+void machine_ram_noted(struct machine *m)
+{
+    atomic_fetch_and(&m->requests, ~REQUEST_RAM);
+    if (m->written_count > sizeof m->written_pages / sizeof *m->written_pages) {
+        for (uint64_t page = 0; page < m->vcpu->tbs.page_count; page++)
+            page_written(m, page, 0, PAGE);
+    } else {
+        for (unsigned i = 0; i < m->written_count; i++)
+            page_written(m, m->written_pages[i], 0, PAGE);
+    }
+    m->written_count = 0;
+}
+
+static void note_written(struct machine *m, uint64_t page)
+{
+    const unsigned room = sizeof m->written_pages / sizeof *m->written_pages;
+    if (m->written_count < room)
+        m->written_pages[m->written_count] = page;
+    m->written_count += m->written_count <= room;
+    atomic_fetch_or(&m->requests, REQUEST_RAM);
+    vcpu_kick(m);
+}
+
+void machine_ram_written(void *machine, const uint8_t *host, uint64_t size)
+{
+    struct machine *m = machine;
+    for (uint64_t n; size; host += n, size -= n) {
+        uint64_t page = softmmu_ram_page(m, host), offset = (uint64_t)(host - m->ram) & (PAGE - 1);
+        n = PAGE - offset < size ? PAGE - offset : size;
+        if (page == ~0ull)
+            continue;
+        if (m->vcpu->started && !pthread_equal(pthread_self(), m->vcpu->thread))
+            note_written(m, page);
+        else
+            page_written(m, page, offset, n);
+    }
+}
+
 /* --- Making */
 static bool read_file(const char *what, const char *path, uint8_t **bytes, size_t *size, char *error, size_t error_size)
 {
@@ -359,6 +403,8 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
         snprintf(error, size, "cannot set up translation: %s", strerror(errno));
         return false;
     }
+    pc_memory(m->pc)->written = machine_ram_written;
+    pc_memory(m->pc)->written_ctx = m;
     pc_reset(m->pc);
     return load_guest(m, error, size) && signals_install(error, size);
 }
@@ -472,6 +518,7 @@ enum machine_end machine_run(struct machine *m, int *exit_status)
         atomic_fetch_or(&m->requests, REQUEST_STOP);
         machine_clock_pause(m, true);
     }
+    m->vcpu->started = true;
     if (pthread_create(&m->vcpu->thread, NULL, vcpu_thread, m->vcpu)) {
         *exit_status = 1;
         return MACHINE_ERROR;
@@ -615,9 +662,7 @@ static bool debug_page(struct machine *m, uint64_t physical, uint8_t *bytes, siz
     uint8_t *host = softmmu_ram(m, physical);
     bool ok = host || debug_device(m, physical, bytes, size, write);
     if (host && write) {
-        uint64_t page = softmmu_ram_page(m, host);
-        if (page != ~0ull && m->vcpu->tbs.pages[page].tbs)
-            tb_written(m->vcpu, page, (unsigned)(physical & (PAGE - 1)), (unsigned)size);
+        machine_ram_written(m, host, size);
         memcpy(host, bytes, size);
     } else if (host) {
         memcpy(bytes, host, size);
@@ -668,14 +713,15 @@ void machine_print_tlb(struct machine *m, FILE *f)
 {
     static const char *const sets[] = {"user", "kernel", "kernel-ac"};
     const struct softmmu *mmu = &m->vcpu->mmu;
-    for (unsigned i = 0; i < mmu->fill_count; i++) {
-        const struct tlb_fill *e = &mmu->fills[i];
-        uint64_t index = e->page >> 12 & (TCG_TABLE_ENTRIES - 1);
-        int64_t r = mmu->read[e->set][index], w = mmu->write[e->set][index];
-        if (!r && !w)
-            continue;
-        uint64_t host = e->page + (uint64_t)(r ? r : w);
-        fprintf(f, "%016lx: %016lx %c%c%c %s\n", e->page, host - (uint64_t)m->ram, r ? 'r' : '-', w ? 'w' : '-',
-                e->global ? 'g' : '-', sets[e->set]);
-    }
+    for (unsigned kind = 0; kind < FILLS; kind++)
+        for (unsigned i = 0; i < mmu->fills[kind].count; i++) {
+            const struct tlb_fill *e = &mmu->fills[kind].fills[i];
+            uint64_t index = e->page >> 12 & (TCG_TABLE_ENTRIES - 1);
+            int64_t r = mmu->read[e->set][index], w = mmu->write[e->set][index];
+            if (!r && !w)
+                continue;
+            uint64_t host = e->page + (uint64_t)(r ? r : w);
+            fprintf(f, "%016lx: %016lx %c%c%c %s\n", e->page, host - (uint64_t)m->ram, r ? 'r' : '-', w ? 'w' : '-',
+                    kind == FILLS_GLOBAL ? 'g' : '-', sets[e->set]);
+        }
 }

@@ -10,6 +10,7 @@
 #define TABLE_BYTES (TCG_TABLE_ENTRIES * sizeof(int64_t))
 #define INDEX(linear) ((linear) >> 12 & (TCG_TABLE_ENTRIES - 1))
 #define NO_PAGE (~0ull)
+#define NO_FILL (~0u)
 
 static int64_t *table_new(void)
 {
@@ -21,25 +22,26 @@ static int64_t *table_new(void)
     return p;
 }
 
-static void exec_clear(struct softmmu *mmu)
+static void guarded_clear(struct softmmu *mmu)
 {
-    for (unsigned user = 0; user < 2; user++)
-        for (unsigned i = 0; i < 256; i++)
-            mmu->exec[user][i].page = NO_PAGE;
+    for (unsigned i = 0; i < sizeof mmu->guarded / sizeof *mmu->guarded; i++)
+        mmu->guarded[i].page = NO_PAGE;
 }
 
 bool softmmu_init(struct vcpu *v)
 {
     struct softmmu *mmu = &v->mmu;
-    mmu->fills = malloc(MAX_FILLS * sizeof *mmu->fills);
-    if (!mmu->fills)
-        return false;
+    for (unsigned i = 0; i < FILLS; i++) {
+        mmu->fills[i].epoch = mmu->exec_epoch[i] = 1;
+        if (!(mmu->fills[i].fills = malloc(MAX_FILLS * sizeof *mmu->fills[i].fills)))
+            return false;
+    }
     for (unsigned i = 0; i < MMU_SETS; i++)
         if (!(mmu->read[i] = table_new()) || !(mmu->write[i] = table_new()))
             return false;
-    mmu->epoch = 1;
-    exec_clear(mmu);
-    return true;
+    mmu->writers = calloc((v->machine->config.ram_size + PAGE - 1) / PAGE, sizeof *mmu->writers);
+    guarded_clear(mmu);
+    return mmu->writers;
 }
 
 void softmmu_free(struct vcpu *v)
@@ -50,7 +52,9 @@ void softmmu_free(struct vcpu *v)
         if (v->mmu.write[i])
             munmap(v->mmu.write[i], TABLE_BYTES);
     }
-    free(v->mmu.fills);
+    for (unsigned i = 0; i < FILLS; i++)
+        free(v->mmu.fills[i].fills);
+    free(v->mmu.writers);
 }
 
 static unsigned set_of(const struct x86_state *s, unsigned access)
@@ -70,10 +74,22 @@ void softmmu_mode(struct vcpu *v)
 }
 
 /* --- Flushing */
-static void fill_drop(struct softmmu *mmu, const struct tlb_fill *f)
+static void entry_drop(int64_t *entry)
 {
-    mmu->read[f->set][INDEX(f->page)] = 0;
-    mmu->write[f->set][INDEX(f->page)] = 0;
+    if (*entry) /* looked at first: most of the reservation was never touched */
+        *entry = 0;
+}
+
+static void page_drop(struct softmmu *mmu, uint64_t linear, unsigned set)
+{
+    entry_drop(&mmu->read[set][INDEX(linear)]);
+    entry_drop(&mmu->write[set][INDEX(linear)]);
+}
+
+static void fills_forget(struct tlb_fills *f)
+{
+    f->count = 0;
+    f->epoch++;
 }
 
 /* Zeroed entries leave their host pages behind: give them back now and then. */
@@ -83,57 +99,93 @@ static void tables_trim(struct softmmu *mmu)
         madvise(mmu->read[i], TABLE_BYTES, MADV_DONTNEED);
         madvise(mmu->write[i], TABLE_BYTES, MADV_DONTNEED);
     }
-    mmu->fill_count = mmu->fills_since_trim = 0;
+    for (unsigned i = 0; i < FILLS; i++)
+        fills_forget(&mmu->fills[i]);
+    mmu->fills_since_trim = 0;
 }
 
-static void flush_fills(struct softmmu *mmu, bool keep_global)
+static void fills_drop(struct softmmu *mmu, struct tlb_fills *f)
 {
     if (mmu->fills_since_trim > 4 * MAX_FILLS) {
         tables_trim(mmu);
         return;
     }
-    unsigned kept = 0;
-    for (unsigned i = 0; i < mmu->fill_count; i++)
-        if (keep_global && mmu->fills[i].global)
-            mmu->fills[kept++] = mmu->fills[i];
-        else
-            fill_drop(mmu, &mmu->fills[i]);
-    mmu->fill_count = kept;
+    for (unsigned i = 0; i < f->count; i++)
+        page_drop(mmu, f->fills[i].page, f->fills[i].set);
+    fills_forget(f);
 }
 
-/* One page; a large page is dropped whole, since its 4 KiB entries do not know their size. */
-static void flush_page(struct softmmu *mmu, uint64_t linear)
+/* --- Large pages: their 4 KiB entries do not know their size, so all of them go with any one. */
+static uint64_t *large_word(struct softmmu *mmu, uint64_t linear, uint64_t *bit)
 {
-    uint64_t span = mmu->huge_seen ? 1ull << 30 : mmu->large_seen ? 4ull << 20 : PAGE;
-    unsigned kept = 0;
-    if (span == PAGE) {
-        for (unsigned set = 0; set < MMU_SETS; set++) {
-            if (mmu->read[set][INDEX(linear)])
-                fill_drop(mmu, &(struct tlb_fill){.page = linear, .set = (uint8_t)set});
-        }
+    uint64_t hash = (linear >> 21) * 0x9e3779b97f4a7c15ull >> 49;
+    *bit = 1ull << (hash & 63);
+    return &mmu->large[hash >> 6];
+}
+
+static bool may_be_large(struct softmmu *mmu, uint64_t linear)
+{
+    uint64_t bit;
+    return mmu->huge_seen || *large_word(mmu, linear, &bit) & bit;
+}
+
+static void large_note(struct softmmu *mmu, uint64_t linear, uint64_t page_size)
+{
+    uint64_t bit;
+    if (page_size <= PAGE)
+        return;
+    *large_word(mmu, linear, &bit) |= bit;
+    mmu->huge_seen |= page_size > 4ull << 20;
+}
+
+static void flush_large(struct vcpu *v, uint64_t linear)
+{
+    struct softmmu *mmu = &v->mmu;
+    uint64_t span = mmu->huge_seen ? 1ull << 30 : 4ull << 20;
+    for (unsigned k = 0; k < FILLS; k++) {
+        const struct tlb_fills *f = &mmu->fills[k];
+        for (unsigned i = 0; i < f->count; i++)
+            if (!((f->fills[i].page ^ linear) & ~(span - 1)))
+                page_drop(mmu, f->fills[i].page, f->fills[i].set);
+        mmu->exec_epoch[k]++;
+    }
+    tb_jumps_clear(v);
+}
+
+static void flush_page(struct vcpu *v, uint64_t linear)
+{
+    struct softmmu *mmu = &v->mmu;
+    if (may_be_large(mmu, linear)) {
+        flush_large(v, linear);
         return;
     }
-    for (unsigned i = 0; i < mmu->fill_count; i++)
-        if ((mmu->fills[i].page ^ linear) & ~(span - 1))
-            mmu->fills[kept++] = mmu->fills[i];
-        else
-            fill_drop(mmu, &mmu->fills[i]);
-    mmu->fill_count = kept;
+    for (unsigned set = 0; set < MMU_SETS; set++)
+        page_drop(mmu, linear, set);
+    for (unsigned user = 0; user < 2; user++)
+        mmu->exec[user][linear >> 12 & 255].page = NO_PAGE;
+    tb_jumps_clear_page(v, linear);
 }
 
 void softmmu_flush(struct x86_cpu *cpu, enum x86_flush what, uint64_t linear)
 {
     struct vcpu *v = vcpu_of(cpu);
+    struct softmmu *mmu = &v->mmu;
     v->stats.tlb_flushes++;
-    if (what == X86_FLUSH_PAGE)
-        flush_page(&v->mmu, linear);
-    else
-        flush_fills(&v->mmu, what == X86_FLUSH_NON_GLOBAL);
-    if (what == X86_FLUSH_ALL) {
-        v->mmu.large_seen = v->mmu.huge_seen = false;
-        v->mmu.epoch++; /* no write entry is left at all */
+    guarded_clear(mmu);
+    if (what == X86_FLUSH_PAGE) {
+        flush_page(v, linear);
+        return;
     }
-    exec_clear(&v->mmu);
+    fills_drop(mmu, &mmu->fills[FILLS_LOCAL]);
+    mmu->exec_epoch[FILLS_LOCAL]++;
+    if (what == X86_FLUSH_NON_GLOBAL) {
+        tb_jumps_clear_local(v);
+        return;
+    }
+    fills_drop(mmu, &mmu->fills[FILLS_GLOBAL]);
+    mmu->exec_epoch[FILLS_GLOBAL]++;
+    memset(mmu->large, 0, sizeof mmu->large);
+    mmu->huge_seen = false;
     tb_jumps_clear(v);
 }
 
@@ -152,41 +204,58 @@ uint64_t softmmu_ram_page(struct machine *m, const uint8_t *host)
 void softmmu_protect(struct vcpu *v, uint64_t ram_page)
 {
     struct softmmu *mmu = &v->mmu;
-    if (v->tbs.pages[ram_page].write_epoch != mmu->epoch)
-        return; /* never writable since the last whole flush */
+    const struct tlb_writers *w = &mmu->writers[ram_page];
     const uint8_t *host = v->machine->ram + ram_page * PAGE;
-    for (unsigned i = 0; i < mmu->fill_count; i++) {
-        int64_t *entry = &mmu->write[mmu->fills[i].set][INDEX(mmu->fills[i].page)];
-        if (*entry && (uint8_t *)(mmu->fills[i].page + (uint64_t)*entry) == host)
-            *entry = 0;
+    for (unsigned k = 0; k < FILLS; k++) {
+        const struct tlb_fills *f = &mmu->fills[k];
+        for (uint32_t i = w->epoch[k] == f->epoch ? w->first[k] : NO_FILL; i != NO_FILL; i = f->fills[i].next) {
+            int64_t *entry = &mmu->write[f->fills[i].set][INDEX(f->fills[i].page)];
+            if (*entry && (uint8_t *)(f->fills[i].page + (uint64_t)*entry) == host) /* not another page's by now */
+                *entry = 0;
+        }
     }
 }
 
 /* --- One access inside one page */
 struct place { uint8_t *host; uint64_t physical; uint64_t ram_page; bool writable_ram; };
 
+static void writer_add(struct vcpu *v, uint64_t ram_page, unsigned kind, uint32_t fill)
+{
+    struct tlb_writers *w = &v->mmu.writers[ram_page];
+    struct tlb_fills *f = &v->mmu.fills[kind];
+    f->fills[fill].next = w->epoch[kind] == f->epoch ? w->first[kind] : NO_FILL;
+    w->first[kind] = fill;
+    w->epoch[kind] = f->epoch;
+}
+
+static struct tlb_guarded *guarded_slot(struct softmmu *mmu, uint64_t linear, unsigned set)
+{
+    return &mmu->guarded[(linear >> 12 ^ set) % (sizeof mmu->guarded / sizeof *mmu->guarded)];
+}
+
 static void fill(struct vcpu *v, uint64_t linear, unsigned set, const struct x86_page *page, const struct place *at)
 {
     struct softmmu *mmu = &v->mmu;
     uint64_t base = linear & PAGE_MASK;
-    int64_t addend = (int64_t)((uint64_t)(at->host - (linear & (PAGE - 1))) - base);
-    bool had = mmu->read[set][INDEX(linear)] || mmu->write[set][INDEX(linear)];
-    if (mmu->fill_count == MAX_FILLS) {
-        flush_fills(mmu, false);
-        had = false;
-    }
-    mmu->large_seen |= page->page_size > PAGE;
-    mmu->huge_seen |= page->page_size > 4ull << 20;
+    uint8_t *host = at->host - (linear & (PAGE - 1));
+    int64_t addend = (int64_t)((uint64_t)host - base);
+    unsigned kind = page->global ? FILLS_GLOBAL : FILLS_LOCAL;
+    struct tlb_fills *f = &mmu->fills[kind];
+    bool writable = page->writable && at->writable_ram;
+    if (f->count == MAX_FILLS)
+        fills_drop(mmu, f);
+    large_note(mmu, linear, page->page_size);
     if (page->readable)
         mmu->read[set][INDEX(linear)] = addend;
-    if (page->writable && at->writable_ram && !v->tbs.pages[at->ram_page].tbs) {
+    f->fills[f->count] = (struct tlb_fill){base, NO_FILL, (uint8_t)set};
+    if (writable && code_page_live(v, at->ram_page)) {
+        *guarded_slot(mmu, linear, set) = (struct tlb_guarded){base, host, at->ram_page, (uint8_t)set};
+    } else if (writable) {
         mmu->write[set][INDEX(linear)] = addend;
-        v->tbs.pages[at->ram_page].write_epoch = mmu->epoch;
+        writer_add(v, at->ram_page, kind, f->count);
     }
-    if (!had) {
-        mmu->fills[mmu->fill_count++] = (struct tlb_fill){base, page->global, (uint8_t)set};
-        mmu->fills_since_trim++;
-    }
+    f->count++;
+    mmu->fills_since_trim++;
     v->stats.tlb_misses++;
 }
 
@@ -254,8 +323,7 @@ static void place_read(struct vcpu *v, const struct place *at, unsigned size, ui
 static void place_write(struct vcpu *v, const struct place *at, unsigned size, const uint8_t *from)
 {
     if (at->writable_ram) {
-        if (v->tbs.pages[at->ram_page].tbs)
-            tb_written(v, at->ram_page, (unsigned)(at->physical & (PAGE - 1)), size);
+        tb_written(v, at->ram_page, (unsigned)(at->physical & (PAGE - 1)), size, NULL);
         memcpy(at->host, from, size);
         return;
     }
@@ -308,6 +376,29 @@ static uint8_t *fast_host(struct vcpu *v, uint64_t linear, unsigned size, unsign
     return addend ? (uint8_t *)(linear + (uint64_t)addend) : NULL;
 }
 
+/* A store inside a page that was found to have live code; NULL: not known, go the long way. */
+static const struct tlb_guarded *guarded_find(struct vcpu *v, uint64_t linear, unsigned size, unsigned access)
+{
+    unsigned set = set_of(&v->cpu.state, access);
+    const struct tlb_guarded *g = guarded_slot(&v->mmu, linear, set);
+    bool found = access & IR_WRITE && g->page == (linear & PAGE_MASK) && g->set == set && first_part(linear, size) == size &&
+                 !(v->cpu.state.mode & (X86_MODE_DEBUG | X86_MODE_AC)) && code_page_live(v, g->ram_page);
+    return found ? g : NULL;
+}
+
+/* Its host address, once the blocks of these bytes are set aside.  host_pc, *running: as of tb_written. */
+static uint8_t *guarded_host(struct vcpu *v, uint64_t linear, unsigned size, unsigned access, const void *host_pc, bool *running)
+{
+    const struct tlb_guarded *g = guarded_find(v, linear, size, access);
+    unsigned offset = (unsigned)(linear & (PAGE - 1));
+    if (!g)
+        return NULL;
+    bool hit = tb_written(v, g->ram_page, offset, size, host_pc);
+    if (running)
+        *running = hit;
+    return g->host + offset;
+}
+
 static bool aligned_ok(struct vcpu *v, uint64_t linear, unsigned size, unsigned access)
 {
     if (access & IR_ALIGNED && linear & (size - 1)) {
@@ -327,7 +418,7 @@ bool softmmu_probe(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned
     struct place at;
     if (!aligned_ok(v, linear, size, access))
         return false;
-    if (fast_host(v, linear, size, access))
+    if (fast_host(v, linear, size, access) || guarded_find(v, linear, size, access))
         return true;
     unsigned first = first_part(linear, size);
     return !watched(v, linear, size, access) && locate(v, linear, access, &at) && (first == size || locate(v, linear + first, access, &at));
@@ -356,6 +447,8 @@ bool softmmu_write(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned
 {
     struct vcpu *v = vcpu_of(cpu);
     uint8_t *host = fast_host(v, linear, size, access);
+    if (!host)
+        host = guarded_host(v, linear, size, access, NULL, NULL);
     if (host) {
         memcpy(host, from, size);
         return true;
@@ -378,42 +471,79 @@ void *softmmu_pointer(struct x86_cpu *cpu, uint64_t linear, unsigned *size, unsi
         return NULL;
     *size = first_part(linear, *size);
     uint8_t *host = fast_host(v, linear, *size, access);
+    if (!host)
+        host = guarded_host(v, linear, *size, access, NULL, NULL);
     if (host)
         return host;
     struct place at;
     if (v->machine->debug.data && debug_data_page(&v->machine->debug, linear))
         return NULL;
-    if (!locate(v, linear, access, &at) || !at.host)
+    if (!locate(v, linear, access, &at) || !at.host || (access & IR_WRITE && !at.writable_ram))
         return NULL;
-    if (access & IR_WRITE && (!at.writable_ram || v->tbs.pages[at.ram_page].tbs))
-        return NULL;
+    if (access & IR_WRITE)
+        tb_written(v, at.ram_page, (unsigned)(at.physical & (PAGE - 1)), *size, NULL);
     return at.host;
+}
+
+const struct exec_entry *softmmu_fetch(struct vcpu *v, uint64_t linear)
+{
+    bool user = v->cpu.state.cpl == 3;
+    struct exec_entry *e = &v->mmu.exec[user][linear >> 12 & 255];
+    if (e->page != (linear & PAGE_MASK) || e->epoch != v->mmu.exec_epoch[e->global]) {
+        struct x86_page page;
+        if (!x86_translate(&v->cpu, linear, IR_EXEC, user, &page))
+            return NULL;
+        large_note(&v->mmu, linear, page.page_size);
+        *e = (struct exec_entry){linear & PAGE_MASK, page.physical & PAGE_MASK, v->mmu.exec_epoch[page.global], page.global};
+    }
+    return e;
 }
 
 bool softmmu_fetch_page(struct vcpu *v, uint64_t linear, uint64_t *phys_page)
 {
-    bool user = v->cpu.state.cpl == 3;
-    struct exec_entry *e = &v->mmu.exec[user][linear >> 12 & 255];
-    if (e->page != (linear & PAGE_MASK)) {
-        struct x86_page page;
-        if (!x86_translate(&v->cpu, linear, IR_EXEC, user, &page))
-            return false;
-        e->page = linear & PAGE_MASK;
-        e->phys = page.physical & PAGE_MASK;
-    }
-    *phys_page = e->phys;
-    return true;
+    const struct exec_entry *e = softmmu_fetch(v, linear);
+    if (e)
+        *phys_page = e->phys;
+    return e;
 }
 
 /* --- Slow path of translated code (struct tcg_context) */
+/* A load over a page's end, both in memory: its bytes, side by side.  An instruction has few loads, so a few places are
+ * enough to keep them until it is done. */
+static uint8_t *bounce(struct vcpu *v, uint64_t linear, unsigned size, unsigned access)
+{
+    unsigned first = first_part(linear, size);
+    if (access & IR_WRITE || first == size)
+        return NULL;
+    const uint8_t *one = fast_host(v, linear, first, access), *two = fast_host(v, linear + first, size - first, access);
+    if (!one || !two)
+        return NULL;
+    uint8_t *to = v->mmu.bounce[v->mmu.bounce_next++ % 4];
+    memcpy(to, one, first);
+    memcpy(to + first, two, size - first);
+    return to;
+}
+
+/* NULL with no fault pending: MMIO, a store over a page's end, or one that changes the block that makes it. */
+static uint8_t *slow_host(struct vcpu *v, uint64_t linear, unsigned size, unsigned access, const void *host_pc)
+{
+    bool running = false;
+    uint8_t *host = guarded_host(v, linear, size, access, host_pc, &running);
+    if (!host) {
+        if (!softmmu_probe(&v->cpu, linear, size, access))
+            return NULL;
+        if (!(host = fast_host(v, linear, size, access)) && !(host = guarded_host(v, linear, size, access, host_pc, &running)))
+            host = bounce(v, linear, size, access);
+    }
+    return running ? NULL : host;
+}
+
 static uint64_t slow_translate(void *state, uint64_t linear, unsigned size_access)
 {
     struct vcpu *v = vcpu_of_state(state);
-    unsigned size = size_access & 0xff, access = size_access >> 8;
+    const void *host_pc = __builtin_return_address(0); /* in the block */
     enum stats_clock before = stats_enter(v, STATS_tlb_fill);
-    uint8_t *host = NULL;
-    if (softmmu_probe(&v->cpu, linear, size, access))
-        host = fast_host(v, linear, size, access); /* NULL: MMIO, code or page edge */
+    uint8_t *host = slow_host(v, linear, size_access & 0xff, size_access >> 8, host_pc);
     stats_enter(v, before);
     return (uint64_t)host;
 }

@@ -1,5 +1,6 @@
-/* The store of TranslationBlocks: found by physical address, PC and mode; made on a miss; invalidated when the
- * very bytes they were made from change; evicted oldest first, one by one, when there is no room. */
+/* The store of TranslationBlocks: found by physical address, PC and mode; made on a miss.  A block whose very bytes are
+ * written is kept aside and compared with them when it is next needed: code that comes back, or was written over
+ * with the same, is not translated again. */
 #define _GNU_SOURCE
 #include "runtime/internal.h"
 #include <stdlib.h>
@@ -9,10 +10,17 @@
 #ifdef TIERCE_NASTY
 #define MAX_BLOCKS 5u
 #define MAX_INSNS 1u
+#define MAX_MODES 3u
 #else
 #define MAX_BLOCKS 60000u
 #define MAX_INSNS 64u
+#define MAX_MODES TB_MODES
 #endif
+/* Of the bytes at one place, how many versions are kept; and from how many on its blocks are made short, so that what
+ * changes takes little with it. */
+#define MAX_VERSIONS 8u
+#define SHORT_FROM 3u
+#define SHORT_INSNS 4u
 
 bool tb_store_init(struct vcpu *v, size_t buffer_size)
 {
@@ -20,22 +28,72 @@ bool tb_store_init(struct vcpu *v, size_t buffer_size)
     s->page_count = (v->machine->config.ram_size + PAGE - 1) / PAGE;
     s->pages = calloc(s->page_count, sizeof *s->pages);
     s->max = MAX_BLOCKS;
-    s->buffer_size = buffer_size;
-    s->buffer = tcg_buffer_new(buffer_size);
     v->jumps = malloc(TCG_JUMP_ENTRIES * sizeof *v->jumps);
     ir_block_init(&s->scratch);
     for (unsigned i = 0; i < TB_SINGLES; i++)
         ir_block_init(&s->singles[i].ir);
-    if (!s->pages || !s->buffer || !v->jumps)
+    if (!code_ring_init(s, buffer_size) || !s->pages || !v->jumps)
         return false;
     v->tcg.jumps = v->jumps;
     tb_jumps_clear(v);
     return true;
 }
 
+/* --- The jump table.  Flushes are frequent and the table is large: a CR3 write takes away the entries that were listed
+ * for that, INVLPG everything where some entry may lead to that page. */
+#define MANY_LOCAL (sizeof ((struct jump_flush *)0)->local / sizeof *((struct jump_flush *)0)->local + 1)
+
+static uint64_t *jump_page_word(struct vcpu *v, uint64_t linear, uint64_t *bit)
+{
+    uint64_t hash = (linear >> 12) * 0x9e3779b97f4a7c15ull >> 52;
+    *bit = 1ull << (hash & 63);
+    return &v->jump_flush.pages[hash >> 6];
+}
+
+static void jump_clear(struct tcg_jump *j) { *j = (struct tcg_jump){~0ull, NULL}; }
+
 void tb_jumps_clear(struct vcpu *v)
 {
     memset(v->jumps, 0xff, TCG_JUMP_ENTRIES * sizeof *v->jumps);
+    memset(&v->jump_flush, 0, sizeof v->jump_flush);
+}
+
+void tb_jumps_clear_local(struct vcpu *v)
+{
+    struct jump_flush *f = &v->jump_flush;
+    if (f->local_count == MANY_LOCAL) {
+        tb_jumps_clear(v);
+        return;
+    }
+    for (unsigned i = 0; i < f->local_count; i++)
+        jump_clear(&v->jumps[f->local[i]]);
+    f->local_count = 0;
+}
+
+void tb_jumps_clear_page(struct vcpu *v, uint64_t linear)
+{
+    uint64_t bit;
+    if (*jump_page_word(v, linear, &bit) & bit)
+        tb_jumps_clear(v);
+}
+
+static void jump_note_page(struct vcpu *v, uint64_t linear)
+{
+    uint64_t bit;
+    uint64_t *word = jump_page_word(v, linear, &bit);
+    *word |= bit;
+}
+
+static void jump_set(struct vcpu *v, const struct tb *tb, uint64_t linear, bool global)
+{
+    struct jump_flush *f = &v->jump_flush;
+    unsigned index = tcg_jump_hash(tb->pc);
+    v->jumps[index] = (struct tcg_jump){tb->pc ^ v->mode_id << 48, tb->code.entry};
+    jump_note_page(v, linear);
+    if (tb->straddles)
+        jump_note_page(v, linear + PAGE);
+    if ((!global || tb->straddles) && f->local_count < MANY_LOCAL && ++f->local_count < MANY_LOCAL)
+        f->local[f->local_count - 1] = (uint16_t)index;
 }
 
 static void tb_free(struct tb *tb)
@@ -70,7 +128,7 @@ static void unlink_exit(struct vcpu *v, struct tb_link *l)
 void tb_chain(struct vcpu *v, struct tb *from, int exit, struct tb *to)
 {
     struct tb_link *l = &from->links[exit];
-    if (!from->valid || !to->valid || l->to || to->straddles || from->mode != to->mode ||
+    if (from->state != TB_LIVE || to->state != TB_LIVE || l->to || to->straddles || from->mode != to->mode ||
         (from->pc ^ to->pc) & PAGE_MASK || (from->phys ^ to->phys) & PAGE_MASK)
         return;
     *l = (struct tb_link){.from = from, .exit = (uint8_t)exit, .to = to, .next = to->incoming, .prev = &to->incoming};
@@ -81,164 +139,101 @@ void tb_chain(struct vcpu *v, struct tb *from, int exit, struct tb *to)
     v->stats.chains++;
 }
 
-/* --- Pages */
-static uint64_t chunk_mask(unsigned offset, unsigned size)
+/* --- The bytes that a block depends on */
+static void parts_find(struct vcpu *v, struct tb *tb)
 {
-    unsigned first = offset >> 6, last = (offset + size - 1) >> 6;
-    return (last == 63 ? ~0ull : (1ull << (last + 1)) - 1) & ~((1ull << first) - 1);
-}
-
-static uint64_t ram_page_of(struct vcpu *v, uint64_t phys)
-{
-    const uint8_t *host = softmmu_ram(v->machine, phys);
-    return host ? softmmu_ram_page(v->machine, host) : NO_PAGE;
-}
-
-/* The part of a block that lies in its first (0) or second (1) page: offset and size there. */
-static bool part_of(const struct tb *tb, unsigned part, uint64_t *phys, unsigned *offset, unsigned *size)
-{
-    unsigned start = (unsigned)(tb->phys & (PAGE - 1));
-    if (tb->phys2 == (tb->phys & PAGE_MASK)) { /* both parts in one physical page: listed once, for all of it */
-        *phys = tb->phys2;
-        *offset = 0;
-        *size = (unsigned)PAGE;
-        return part == 0;
+    unsigned offset = (unsigned)(tb->phys & (PAGE - 1)), room = (unsigned)PAGE - offset, first = tb->bytes < room ? tb->bytes : room;
+    const uint64_t phys[2] = {tb->phys & PAGE_MASK, tb->phys2};
+    tb->parts[0].offset = (uint16_t)offset;
+    tb->parts[0].size = (uint16_t)first;
+    tb->parts[1].size = (uint16_t)(tb->bytes - first);
+    for (unsigned i = 0; i < 2; i++) {
+        const uint8_t *host = phys[i] == NO_PAGE ? NULL : softmmu_ram(v->machine, phys[i]);
+        uint64_t page = host ? softmmu_ram_page(v->machine, host) : NO_PAGE;
+        if (page == NO_PAGE)
+            tb->parts[i].size = 0; /* ROM and MMIO are not watched */
+        else
+            tb->parts[i].page = (uint32_t)page;
     }
-    unsigned first = start + tb->bytes <= PAGE ? tb->bytes : (unsigned)PAGE - start;
-    *phys = part ? tb->phys2 : tb->phys & PAGE_MASK;
-    *offset = part ? 0 : start;
-    *size = part ? tb->bytes - first : first;
-    return *size != 0 && *phys != NO_PAGE;
 }
 
-static void page_add(struct vcpu *v, struct tb *tb, unsigned part)
+static const uint8_t *part_bytes(const struct vcpu *v, const struct tb_part *part)
 {
-    uint64_t phys, page;
-    unsigned offset, size;
-    if (!part_of(tb, part, &phys, &offset, &size) || (page = ram_page_of(v, phys)) == NO_PAGE)
-        return;
-    struct code_page *p = &v->tbs.pages[page];
-    if (!p->tbs)
-        softmmu_protect(v, page);
-    tb->page_next[part] = p->tbs;
-    p->tbs = tb;
-    p->chunks |= chunk_mask(offset, size);
+    return v->machine->ram + part->page * PAGE + part->offset;
 }
 
-static unsigned part_in_page(const struct tb *tb, uint64_t phys_page) { return (tb->phys & PAGE_MASK) == phys_page ? 0 : 1; }
-
-static void page_remove(struct vcpu *v, struct tb *tb, unsigned part)
+static void copy_bytes(const struct vcpu *v, struct tb *tb)
 {
-    uint64_t phys, page;
-    unsigned offset, size;
-    if (!part_of(tb, part, &phys, &offset, &size) || (page = ram_page_of(v, phys)) == NO_PAGE)
-        return;
-    struct code_page *p = &v->tbs.pages[page];
-    uint64_t chunks = 0;
-    for (struct tb **at = &p->tbs; *at;) {
-        struct tb *t = *at;
-        unsigned its = part_in_page(t, phys);
-        if (t == tb) {
-            *at = t->page_next[part];
-            continue;
-        }
-        uint64_t unused;
-        if (part_of(t, its, &unused, &offset, &size))
-            chunks |= chunk_mask(offset, size);
-        at = &t->page_next[its];
-    }
-    p->chunks = chunks;
+    memcpy(tb->copy, part_bytes(v, &tb->parts[0]), tb->parts[0].size);
+    memcpy(tb->copy + tb->parts[0].size, part_bytes(v, &tb->parts[1]), tb->parts[1].size);
 }
 
+static bool same_bytes(const struct vcpu *v, const struct tb *tb)
+{
+    return !memcmp(tb->copy, part_bytes(v, &tb->parts[0]), tb->parts[0].size) &&
+           !memcmp(tb->copy + tb->parts[0].size, part_bytes(v, &tb->parts[1]), tb->parts[1].size);
+}
+
+/* --- Leaving the indices */
 static void jump_forget(struct vcpu *v, const struct tb *tb)
 {
     struct tcg_jump *j = &v->jumps[tcg_jump_hash(tb->pc)];
     if (j->code == tb->code.entry)
-        *j = (struct tcg_jump){~0ull, NULL};
+        jump_clear(j);
 }
 
-/* Takes a block out of every index.  It may still be running: its memory and code stay until tb_reap. */
-static void tb_invalidate(struct vcpu *v, struct tb *tb)
+void tb_isolate(struct vcpu *v, struct tb *tb)
 {
-    if (!tb->valid)
-        return;
-    tb->valid = false;
-    for (unsigned i = 0; i < tb->code.exit_count; i++)
-        unlink_exit(v, &tb->links[i]);
     while (tb->incoming)
         unlink_exit(v, tb->incoming);
     jump_forget(v, tb);
-    page_remove(v, tb, 0);
-    page_remove(v, tb, 1);
+}
+
+/* Where it jumps to itself stays chained: that is right again when it is. */
+void tb_suspect(struct vcpu *v, struct tb *tb)
+{
+    tb->state = TB_STALE;
+    if (tb == v->interpreted)
+        *v->interpreted_stop = true;
+    tb_isolate(v, tb);
+    code_pages_deaden(v, tb);
+    v->stats.invalidations++;
+}
+
+static void tb_revive(struct vcpu *v, struct tb *tb)
+{
+    tb->state = TB_LIVE;
+    code_pages_enliven(v, tb);
+    v->stats.revivals++;
+}
+
+static void tb_forget(struct vcpu *v, struct tb *tb)
+{
+    if (tb->state == TB_GONE)
+        return;
+    tb_isolate(v, tb);
+    for (unsigned i = 0; i < tb->code.exit_count; i++)
+        unlink_exit(v, &tb->links[i]);
+    if (tb->state == TB_LIVE)
+        code_pages_deaden(v, tb);
+    code_pages_remove(v, tb);
     struct tb **at = &v->tbs.hash[tb->hash];
     while (*at != tb)
         at = &(*at)->hash_next;
     *at = tb->hash_next;
-    tb->hash_next = NULL;
+    tb->state = TB_GONE;
+    tb->asked_for = false;
 }
 
-void tb_written(struct vcpu *v, uint64_t ram_page, unsigned offset, unsigned size)
-{
-    struct code_page *p = &v->tbs.pages[ram_page];
-    if (!p->tbs || !(p->chunks & chunk_mask(offset, size)))
-        return;
-    for (struct tb *t = p->tbs, *next; t; t = next) {
-        uint64_t phys;
-        unsigned o, n, part = ram_page_of(v, t->phys & PAGE_MASK) != ram_page;
-        next = t->page_next[part];
-        if (part_of(t, part, &phys, &o, &n) && offset < o + n && o < offset + size) {
-            tb_invalidate(v, t);
-            v->stats.invalidations++;
-        }
-    }
-}
-
-/* --- Room: blocks lie in the code buffer in the order of their making, so the oldest is also the one that
- * the ring reaches next. */
-static void evict_oldest(struct vcpu *v)
+void tb_evict(struct vcpu *v, struct tb *tb)
 {
     struct tb_store *s = &v->tbs;
-    struct tb *tb = s->oldest;
-    s->oldest = tb->newer;
-    if (!s->oldest)
-        s->newest = NULL;
-    s->count--;
-    if (tb->valid)
+    if (tb->state != TB_GONE)
         v->stats.evictions++;
-    tb_invalidate(v, tb);
+    tb_forget(v, tb);
+    code_ring_remove(s, tb);
     tb->hash_next = s->dead;
     s->dead = tb;
-}
-
-static size_t room_end(const struct tb_store *s)
-{
-    return s->oldest && s->oldest->code_at >= s->at ? s->oldest->code_at : s->buffer_size;
-}
-
-static enum tcg_result emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
-{
-    struct tb_store *s = &v->tbs;
-    struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = v->machine->config.icount};
-    for (;;) {
-        size_t at = s->at;
-        enum tcg_result result = tcg_compile(s->buffer, &at, room_end(s), ir, &options, &tb->code);
-        if (result != TCG_FULL) {
-            tb->code_at = s->at;
-            tb->code_end = s->at = at;
-            return result;
-        }
-        if (room_end(s) != s->buffer_size) {
-            for (unsigned i = 0; i < 16 && s->oldest && s->oldest->code_at >= s->at; i++)
-                evict_oldest(v);
-        } else if (s->at == 0) {
-            return TCG_TOO_COMPLEX;
-        } else {
-            /* Wrap: what lies at the buffer's end stays, and is older than nothing that is made now. */
-            while (s->oldest && s->oldest->code_at >= s->at)
-                evict_oldest(v);
-            s->at = 0;
-        }
-    }
 }
 
 /* --- Making */
@@ -331,7 +326,7 @@ static void optimise(struct vcpu *v, struct ir_block *block)
 
 static bool keep_ir(struct tb *tb, struct tb_store *s)
 {
-    tb->code_at = tb->code_end = s->at;
+    tb->code_at = tb->code_end = (uint32_t)s->at;
     tb->ir = s->scratch;
     tb->ir.insns = malloc(s->scratch.count * sizeof *tb->ir.insns);
     if (!tb->ir.insns)
@@ -341,75 +336,104 @@ static bool keep_ir(struct tb *tb, struct tb_store *s)
     return true;
 }
 
-/* Translates at state.rip: lift, optimise, emit; shorter and shorter blocks where the backend finds it too complex. */
-static bool translate(struct vcpu *v, struct tb *tb)
+/* The block that is made from the lifted IR. */
+static struct tb *tb_new(struct vcpu *v, uint64_t phys, const struct ir_block *ir)
 {
-    struct tb_store *s = &v->tbs;
-    const struct machine_config *config = &v->machine->config;
-    for (unsigned insns = MAX_INSNS; insns; insns /= 2) {
-        if (!lift(v, insns, &s->scratch))
-            return false;
-        tb->bytes = (uint16_t)s->scratch.guest_bytes;
-        tb->insns = (uint16_t)s->scratch.guest_insns;
-        if (config->trace & (TRACE_IN_ASM | TRACE_IR))
-            trace_block(v, config->trace & (TRACE_IN_ASM | TRACE_IR), &s->scratch);
-        optimise(v, &s->scratch);
-        if (config->trace & TRACE_IR_OPT)
-            trace_block(v, TRACE_IR_OPT, &s->scratch);
-        if (config->tier == TIER_INTERP)
-            return keep_ir(tb, s);
-        enum stats_clock before = stats_enter(v, STATS_emit);
-        enum tcg_result result = emit(v, tb, &s->scratch);
-        stats_enter(v, before);
-        if (result == TCG_OK) {
-            v->stats.code_bytes += tb->code.code_size;
-            if (config->trace & TRACE_OUT_ASM)
-                trace_out(v, tb);
-            return true;
-        }
-    }
-    return keep_ir(tb, s); /* one instruction that is too much for the backend: interpreted */
-}
-
-static void append(struct tb_store *s, struct tb *tb)
-{
-    if (s->newest)
-        s->newest->newer = tb;
-    else
-        s->oldest = tb;
-    s->newest = tb;
-    s->count++;
-}
-
-static struct tb *tb_make(struct vcpu *v, uint64_t phys, uint64_t linear)
-{
-    struct tb_store *s = &v->tbs;
-    struct tb *tb = calloc(1, sizeof *tb);
+    struct tb *tb = calloc(1, sizeof *tb + ir->guest_bytes);
     if (!tb)
         return NULL;
     tb->pc = v->cpu.state.rip;
     tb->mode = v->cpu.state.mode;
     tb->phys = phys;
     tb->phys2 = NO_PAGE;
-    while (s->count >= s->max)
-        evict_oldest(v);
-    if (!translate(v, tb)) {
-        tb_free(tb);
-        return NULL;
+    return tb;
+}
+
+static bool lift_traced(struct vcpu *v, unsigned insns, struct ir_block *ir)
+{
+    unsigned trace = v->machine->config.trace;
+    if (!lift(v, insns, ir))
+        return false;
+    if (trace & (TRACE_IN_ASM | TRACE_IR))
+        trace_block(v, trace & (TRACE_IN_ASM | TRACE_IR), ir);
+    return true;
+}
+
+static void optimise_traced(struct vcpu *v, struct ir_block *ir)
+{
+    optimise(v, ir);
+    if (v->machine->config.trace & TRACE_IR_OPT)
+        trace_block(v, TRACE_IR_OPT, ir);
+}
+
+static bool emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
+{
+    enum stats_clock before = stats_enter(v, STATS_emit);
+    enum tcg_result result = code_ring_emit(v, tb, ir);
+    stats_enter(v, before);
+    if (result != TCG_OK)
+        return false;
+    v->stats.code_bytes += tb->code.code_size;
+    if (v->machine->config.trace & TRACE_OUT_ASM)
+        trace_out(v, tb);
+    return true;
+}
+
+/* Translates at state.rip: lift, optimise, emit; shorter and shorter blocks where the backend finds it too complex; one
+ * instruction that still is will be interpreted.  NULL: a fault is pending, or no memory. */
+static struct tb *translate(struct vcpu *v, uint64_t phys, unsigned insns)
+{
+    struct ir_block *ir = &v->tbs.scratch;
+    bool interpret = v->machine->config.tier == TIER_INTERP, done = false;
+    struct tb *tb = NULL;
+    for (; insns && !done; insns /= 2) {
+        if (!lift_traced(v, insns, ir) || (!tb && !(tb = tb_new(v, phys, ir))))
+            break;
+        tb->bytes = (uint16_t)ir->guest_bytes;
+        tb->insns = (uint16_t)ir->guest_insns;
+        optimise_traced(v, ir);
+        done = !interpret && emit(v, tb, ir);
+        if (!done && (interpret || insns == 1))
+            done = keep_ir(tb, &v->tbs);
     }
+    if (done)
+        return tb;
+    if (tb)
+        tb_free(tb);
+    return NULL;
+}
+
+static void tb_index(struct vcpu *v, struct tb *tb)
+{
+    struct tb_store *s = &v->tbs;
+    tb->hash = hash_of(tb->phys, tb->pc, tb->mode);
+    tb->hash_next = s->hash[tb->hash];
+    s->hash[tb->hash] = tb;
+    code_ring_add(s, tb);
+}
+
+static struct tb *tb_make(struct vcpu *v, uint64_t phys, uint64_t linear, unsigned insns)
+{
+    struct tb_store *s = &v->tbs;
+    while (s->count >= s->max)
+        code_ring_give_way(v);
+    struct tb *tb = translate(v, phys, insns);
+    if (!tb)
+        return NULL;
     uint64_t end = linear + tb->bytes - 1;
     if (tb->bytes && (end ^ linear) & PAGE_MASK) {
         tb->straddles = true;
         if (!softmmu_fetch_page(v, end, &tb->phys2))
             v->cpu.state.faulted = 0; /* the lifter read it a moment ago, or lifted its fault */
     }
-    tb->valid = true;
-    tb->hash = hash_of(tb->phys, tb->pc, tb->mode);
-    tb->hash_next = s->hash[tb->hash];
-    s->hash[tb->hash] = tb;
-    page_add(v, tb, 0);
-    page_add(v, tb, 1);
-    append(s, tb);
+    parts_find(v, tb);
+    copy_bytes(v, tb);
+    if (!code_pages_add(v, tb)) {
+        tb_free(tb);
+        return NULL;
+    }
+    code_pages_enliven(v, tb);
+    tb_index(v, tb);
     v->stats.blocks++;
     v->stats.block_insns += tb->insns;
     v->stats.block_bytes += tb->bytes;
@@ -430,67 +454,91 @@ static bool matches(struct vcpu *v, const struct tb *tb, uint64_t phys, uint64_t
     return second == tb->phys2;
 }
 
-/* Modes get small numbers, so that mode and PC fit one tag. */
+/* Modes get small numbers, so that mode and PC fit one tag.  A number that is given anew takes its blocks with it. */
+static void mode_forget(struct vcpu *v, uint32_t mode)
+{
+    const struct tb_store *s = &v->tbs;
+    struct tb *tb = s->ahead;
+    for (size_t n = s->count; n; n--, tb = tb->after)
+        if (tb->mode == mode)
+            tb_forget(v, tb);
+}
+
 static void mode_number(struct vcpu *v)
 {
     struct x86_state *st = &v->cpu.state;
     struct tb_store *s = &v->tbs;
     if (v->mode_id && v->mode == st->mode)
         return;
-    unsigned i = 0;
-    while (i < s->mode_count && s->modes[i] != st->mode)
-        i++;
-    if (i == sizeof s->modes / sizeof *s->modes) { /* never seen: begin again, without any block */
-        while (s->oldest)
-            evict_oldest(v);
-        i = s->mode_count = 0;
-        tb_jumps_clear(v);
+    uint16_t *hint = &s->mode_hint[st->mode * 0x9e3779b1u >> 26];
+    unsigned i = *hint;
+    if (i >= s->mode_count || s->modes[i] != st->mode)
+        for (i = 0; i < s->mode_count && s->modes[i] != st->mode;)
+            i++;
+    if (i == MAX_MODES) {
+        i = s->mode_next++ % MAX_MODES;
+        mode_forget(v, s->modes[i]);
     }
-    if (i == s->mode_count)
-        s->modes[s->mode_count++] = st->mode;
+    s->mode_count += i == s->mode_count;
+    s->modes[i] = st->mode;
+    *hint = (uint16_t)i;
     v->mode = st->mode;
     v->mode_id = i + 1;
     softmmu_mode(v);
+}
+
+/* Among the versions of this place, the one whose bytes lie there now; NULL: none, and there is room for one. */
+static struct tb *tb_look_up(struct vcpu *v, uint64_t phys, uint64_t linear, unsigned *versions)
+{
+    struct tb *tb = v->tbs.hash[hash_of(phys, v->cpu.state.rip, v->cpu.state.mode)], *oldest = NULL;
+    *versions = 0;
+    for (; tb; tb = tb->hash_next) {
+        if (!matches(v, tb, phys, linear))
+            continue;
+        if (tb->state == TB_LIVE)
+            return tb;
+        if (same_bytes(v, tb)) {
+            tb_revive(v, tb);
+            return tb;
+        }
+        oldest = tb;
+        ++*versions;
+    }
+    if (*versions >= MAX_VERSIONS)
+        tb_forget(v, oldest);
+    return NULL;
 }
 
 struct tb *tb_find(struct vcpu *v)
 {
     struct x86_state *s = &v->cpu.state;
     uint64_t linear = tb_linear(s), phys, base = linear - s->rip;
+    unsigned versions;
     v->stats.lookups++;
     if (base != v->cs_base) { /* the jump table knows PCs alone */
         v->cs_base = base;
         tb_jumps_clear(v);
     }
     mode_number(v);
-    if (!softmmu_fetch_page(v, linear, &phys))
+    const struct exec_entry *e = softmmu_fetch(v, linear);
+    if (!e)
         return NULL;
-    phys |= linear & (PAGE - 1);
-    struct tb *tb = v->tbs.hash[hash_of(phys, s->rip, s->mode)];
-    while (tb && !matches(v, tb, phys, linear))
-        tb = tb->hash_next;
-    if (!tb && !(tb = tb_make(v, phys, linear)))
+    bool global = e->global;
+    phys = e->phys | (linear & (PAGE - 1));
+    struct tb *tb = tb_look_up(v, phys, linear, &versions);
+    if (!tb && !(tb = tb_make(v, phys, linear, versions >= SHORT_FROM ? SHORT_INSNS : MAX_INSNS)))
         return NULL;
+    tb->asked_for = true;
     /* Not in a shadow, which must end after the one block. */
     if (tb->code.entry && !(s->mode & X86_MODE_SHADOW) && !(v->machine->config.trace & (TRACE_EXEC | TRACE_CPU)))
-        v->jumps[tcg_jump_hash(tb->pc)] = (struct tcg_jump){tb->pc ^ v->mode_id << 48, tb->code.entry};
+        jump_set(v, tb, linear, global);
     return tb;
-}
-
-struct tb *tb_at_host(struct vcpu *v, const void *host_pc)
-{
-    for (struct tb *tb = v->tbs.oldest; tb; tb = tb->newer) {
-        const char *start = tb->code.entry;
-        if (start && (const char *)host_pc >= start && (const char *)host_pc < start + (tb->code_end - tb->code_at))
-            return tb;
-    }
-    return NULL;
 }
 
 void tb_flush_all(struct vcpu *v)
 {
-    while (v->tbs.oldest)
-        evict_oldest(v);
+    while (v->tbs.ahead)
+        tb_evict(v, v->tbs.ahead);
     tb_jumps_clear(v);
 }
 
@@ -504,6 +552,5 @@ void tb_store_free(struct vcpu *v)
     ir_block_free(&v->tbs.scratch);
     for (unsigned i = 0; i < TB_SINGLES; i++)
         ir_block_free(&v->tbs.singles[i].ir);
-    if (v->tbs.buffer)
-        tcg_buffer_free(v->tbs.buffer);
+    code_ring_free(&v->tbs);
 }
