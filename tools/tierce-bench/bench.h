@@ -1,0 +1,101 @@
+/* What the parts of tierce-bench share: the subjects that are measured, the programs that they run, what came of it.
+ * All times are nanoseconds as double. */
+#pragma once
+#include "tools/tierce-bench/stats.h"
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+struct json;
+enum { MAX_SUBJECTS = 6, MAX_PROGRAMS = 160, MAX_ROUNDS = 50, MAX_ARGUMENTS = 40 };
+
+enum outcome { NOT_RUN, GOOD, WRONG, ENDED, TIMED_OUT };
+
+/* One program, run once by one subject. */
+struct sample {
+    enum outcome outcome;
+    double unit, best;       /* of a unit of work, by the subject's own clock: median and best */
+    double elapsed, host;    /* of all of it: by the subject's clock, and by ours */
+    double instructions;     /* in a unit, or 0 */
+    unsigned units;
+    bool drift;              /* its clock did not agree with ours: `unit` and `best` are corrected by ours */
+    char result[20];
+};
+
+enum kind { NATIVE, TIERCE, QEMU };
+struct subject {
+    enum kind kind;
+    char name[16], version[96];
+    const char *program[4];  /* what to start, before the options of the machine */
+};
+
+struct program { char group[24], name[48]; };
+
+struct memory { double ram, rest; };  /* MiB resident: of guest RAM, of all else */
+
+struct bench {
+    /* what was asked for */
+    const char *kernel, *tierce, *qemu, *output, *only, *tiers, *compare;
+    unsigned rounds, budget_ms, memory_mib, timeout_s;
+    bool native, with_programs, with_boot, with_memory, with_translate, by_best;
+    enum { TEXT, JSON, HTML } format;
+    struct json *old;        /* of --compare */
+    /* what was found */
+    char guest[4096], linux_sh[4096], initrd[4096], shell_initrd[4096], kernel_path[4096], tierce_path[4096];
+    char host_cpu[128], host_kernel[160], date[40];
+    long host_cpus, host_mib;
+    struct subject subjects[MAX_SUBJECTS];
+    unsigned subject_count;
+    struct program programs[MAX_PROGRAMS];
+    unsigned program_count;
+    /* what was measured */
+    struct sample samples[MAX_PROGRAMS][MAX_SUBJECTS][MAX_ROUNDS];
+    double ready[MAX_SUBJECTS][MAX_ROUNDS], shell[MAX_SUBJECTS][MAX_ROUNDS], off[MAX_SUBJECTS][MAX_ROUNDS];
+    struct memory after_boot[MAX_SUBJECTS], after_programs[MAX_SUBJECTS];
+    char stages[MAX_SUBJECTS][2048]; /* what --stats=json said of the translation programs */
+    unsigned rounds_done, boots_done, failures;
+};
+
+/* Prints one line to standard error and ends with `status`. */
+__attribute__((format(printf, 2, 3), noreturn)) void die(int status, const char *format, ...);
+/* Prints a line to standard error, clear of the progress line. */
+__attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
+/* Shows what is going on, where standard error is a terminal. */
+__attribute__((format(printf, 1, 2))) void progress(const char *format, ...);
+double now_ns(void);
+
+/* options.c: what the command line says; ends the process where it is wrong. */
+void options_parse(struct bench *b, int argc, char **argv);
+
+/* find.c: finds programs, kernels and versions, and makes the initramfs. */
+void find_all(struct bench *b);
+void find_clean(struct bench *b);
+
+/* measure.c: the measurements, each interleaved over all subjects. */
+void measure_programs(struct bench *b);
+void measure_boot(struct bench *b);
+void measure_memory(struct bench *b);
+void measure_stages(struct bench *b);
+
+/* summary.c: figures over the rounds. */
+int subject_of_kind(const struct bench *b, enum kind kind); /* -1: none */
+bool in_groups(const char *group, const char *groups);      /* whether the comma list names it, or is "" */
+struct figures unit_figures(const struct bench *b, unsigned program, unsigned subject);
+/* How many times longer `subject` takes than `base`; taken within each round, then over the rounds. */
+struct figures ratio_figures(const struct bench *b, unsigned program, unsigned subject, unsigned base);
+/* The geometric mean of that over the programs of some groups. */
+struct figures group_figures(const struct bench *b, const char *groups, unsigned subject, unsigned base);
+/* Nanoseconds an executed guest instruction, of a program that counts them. */
+struct figures instruction_figures(const struct bench *b, const char *program, unsigned subject);
+struct target { const char *label, *groups; double wanted; };
+extern const struct target targets[];
+extern const unsigned target_count;
+extern const char *const outcome_names[];
+
+/* report_*.c: three ways to say it. */
+void report_text(const struct bench *b, FILE *out);
+void report_json(const struct bench *b, FILE *out);
+void report_html(const struct bench *b, FILE *out);
+/* compare.c: a former run's JSON beside this one.  Loading ends the process where that is not what it should be. */
+struct json *compare_load(const char *path);
+void compare_text(const struct bench *b, const struct json *old, FILE *out);

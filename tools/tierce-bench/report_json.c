@@ -1,0 +1,198 @@
+/* The report as JSON: everything, with each round as it was measured. */
+#include "tools/tierce-bench/bench.h"
+#include <math.h>
+#include <string.h>
+
+static void print_string(FILE *out, const char *text)
+{
+    fputc('"', out);
+    for (const char *p = text; *p; p++)
+        if (strchr("<>&", *p)) /* the HTML report holds this text */
+            fprintf(out, "\\u%04x", *p);
+        else if (*p == '"' || *p == '\\')
+            fprintf(out, "\\%c", *p);
+        else
+            fprintf(out, (unsigned char)*p < 32 ? "\\u%04x" : "%c", (unsigned char)*p);
+    fputc('"', out);
+}
+
+static void print_number(FILE *out, double x)
+{
+    if (isfinite(x))
+        fprintf(out, "%.6g", x);
+    else
+        fputs("null", out);
+}
+
+static void print_figures(FILE *out, const char *name, struct figures f)
+{
+    fprintf(out, "\"%s\":{\"min\":", name);
+    print_number(out, f.min);
+    fputs(",\"median\":", out);
+    print_number(out, f.median);
+    fputs(",\"max\":", out);
+    print_number(out, f.max);
+    fputc('}', out);
+}
+
+static void print_values(FILE *out, const char *name, const double *v, unsigned count)
+{
+    fprintf(out, "\"%s\":[", name);
+    for (unsigned i = 0; i < count; i++) {
+        fputs(i ? "," : "", out);
+        print_number(out, v[i]);
+    }
+    fputc(']', out);
+}
+
+static void print_host(const struct bench *b, FILE *out)
+{
+    fputs("\"host\":{\"cpu\":", out);
+    print_string(out, b->host_cpu);
+    fputs(",\"kernel\":", out);
+    print_string(out, b->host_kernel);
+    fprintf(out, ",\"cpus\":%ld,\"memory_mib\":%ld},\n\"settings\":{\"rounds\":%u,\"budget_ms\":%u,\"guest_memory_mib\":%u,\"statistic\":\"%s\","
+                 "\"guest_kernel\":", b->host_cpus, b->host_mib, b->rounds, b->budget_ms, b->memory_mib, b->by_best ? "best" : "median");
+    print_string(out, b->kernel_path);
+    fputs("},\n\"subjects\":[", out);
+    for (unsigned s = 0; s < b->subject_count; s++) {
+        fprintf(out, "%s{\"name\":\"%s\",\"program\":", s ? "," : "", b->subjects[s].name);
+        print_string(out, b->subjects[s].program[0]);
+        fputs(",\"version\":", out);
+        print_string(out, b->subjects[s].version);
+        fputc('}', out);
+    }
+    fputs("]", out);
+}
+
+static void print_sample(FILE *out, const struct sample *m)
+{
+    fprintf(out, "{\"outcome\":\"%s\"", outcome_names[m->outcome]);
+    if (m->outcome == GOOD || m->outcome == WRONG) {
+        fprintf(out, ",\"units\":%u,\"unit_ns\":%.1f,\"best_ns\":%.1f,\"guest_elapsed_ns\":%.0f,\"host_elapsed_ns\":%.0f,\"clock_drift\":%s,\"result\":",
+                m->units, m->unit, m->best, m->elapsed, m->host, m->drift ? "true" : "false");
+        print_string(out, m->result);
+        if (m->instructions > 0)
+            fprintf(out, ",\"instructions\":%.0f", m->instructions);
+    }
+    fputc('}', out);
+}
+
+static void print_result(const struct bench *b, FILE *out, unsigned p, unsigned s)
+{
+    int native = subject_of_kind(b, NATIVE), qemu = subject_of_kind(b, QEMU);
+    fprintf(out, "\"%s\":{", b->subjects[s].name);
+    print_figures(out, "unit_ns", unit_figures(b, p, s));
+    if (native >= 0) {
+        fputc(',', out);
+        print_figures(out, "times_native", ratio_figures(b, p, s, (unsigned)native));
+    }
+    if (qemu >= 0) {
+        fputc(',', out);
+        print_figures(out, "faster_than_qemu", ratio_figures(b, p, (unsigned)qemu, s));
+    }
+    fputs(",\"rounds\":[", out);
+    for (unsigned round = 0; round < b->rounds_done; round++) {
+        fputs(round ? "," : "", out);
+        print_sample(out, &b->samples[p][s][round]);
+    }
+    fputs("]}", out);
+}
+
+static void print_programs(const struct bench *b, FILE *out)
+{
+    fputs("\"programs\":[", out);
+    for (unsigned p = 0; b->rounds_done && p < b->program_count; p++) {
+        fprintf(out, "%s\n{\"name\":\"%s\",\"group\":\"%s\",\"results\":{", p ? "," : "", b->programs[p].name, b->programs[p].group);
+        for (unsigned s = 0; s < b->subject_count; s++) {
+            fputs(s ? "," : "", out);
+            print_result(b, out, p, s);
+        }
+        fputs("}}", out);
+    }
+    fputs("],\n\"groups\":[", out);
+    int native = subject_of_kind(b, NATIVE), qemu = subject_of_kind(b, QEMU);
+    bool first = true;
+    for (unsigned p = 0; b->rounds_done && p < b->program_count; p++)
+        for (unsigned s = 0; (!p || strcmp(b->programs[p].group, b->programs[p - 1].group)) && s < b->subject_count; s++) {
+            fprintf(out, "%s\n{\"name\":\"%s\",\"subject\":\"%s\"", first ? "" : ",", b->programs[p].group, b->subjects[s].name);
+            first = false;
+            if (native >= 0) {
+                fputc(',', out);
+                print_figures(out, "times_native", group_figures(b, b->programs[p].group, s, (unsigned)native));
+            }
+            if (qemu >= 0) {
+                fputc(',', out);
+                print_figures(out, "faster_than_qemu", group_figures(b, b->programs[p].group, (unsigned)qemu, s));
+            }
+            fputc('}', out);
+        }
+    fputc(']', out);
+}
+
+static void print_targets(const struct bench *b, FILE *out)
+{
+    int tcg = subject_of_kind(b, TIERCE), qemu = subject_of_kind(b, QEMU);
+    bool first = true;
+    fputs("\"targets\":[", out);
+    for (unsigned i = 0; tcg >= 0 && qemu >= 0 && i < target_count; i++) {
+        struct figures f = group_figures(b, targets[i].groups, (unsigned)qemu, (unsigned)tcg);
+        if (!f.count)
+            continue;
+        fprintf(out, "%s{\"label\":\"%s\",\"groups\":\"%s\",\"wanted\":%g,", first ? "" : ",", targets[i].label, targets[i].groups, targets[i].wanted);
+        first = false;
+        print_figures(out, "faster_than_qemu", f);
+        fputc('}', out);
+    }
+    fputc(']', out);
+}
+
+static void print_memory_of(FILE *out, const char *name, struct memory m)
+{
+    fprintf(out, "\"%s\":{\"guest_ram_mib\":", name);
+    print_number(out, m.ram);
+    fputs(",\"rest_mib\":", out);
+    print_number(out, m.rest);
+    fputc('}', out);
+}
+
+/* What belongs to a guest as a whole. */
+static void print_machines(const struct bench *b, FILE *out)
+{
+    bool first = true;
+    fputs("\"machines\":[", out);
+    for (unsigned s = 0; s < b->subject_count; s++) {
+        if (b->subjects[s].kind == NATIVE)
+            continue;
+        fprintf(out, "%s\n{\"subject\":\"%s\",", first ? "" : ",", b->subjects[s].name);
+        first = false;
+        print_values(out, "programs_ready_ns", b->ready[s], b->rounds_done);
+        fputc(',', out);
+        print_values(out, "boot_shell_ns", b->shell[s], b->boots_done);
+        fputc(',', out);
+        print_values(out, "boot_poweroff_ns", b->off[s], b->boots_done);
+        if (b->with_memory) {
+            fputc(',', out);
+            print_memory_of(out, "memory_after_boot", b->after_boot[s]);
+            fputc(',', out);
+            print_memory_of(out, "memory_after_programs", b->after_programs[s]);
+        }
+        if (b->stages[s][0] == '{')
+            fprintf(out, ",\"translate_stats\":%s", b->stages[s]);
+        fputc('}', out);
+    }
+    fputc(']', out);
+}
+
+void report_json(const struct bench *b, FILE *out)
+{
+    fprintf(out, "{\"tool\":\"tierce-bench\",\"format\":1,\"date\":\"%s\",\n", b->date);
+    print_host(b, out);
+    fputs(",\n", out);
+    print_programs(b, out);
+    fputs(",\n", out);
+    print_targets(b, out);
+    fputs(",\n", out);
+    print_machines(b, out);
+    fputs("}\n", out);
+}

@@ -1,0 +1,88 @@
+/* Figures over the rounds: ratios are taken within a round, because only there the host was the same for both. */
+#include "tools/tierce-bench/bench.h"
+#include <math.h>
+#include <string.h>
+
+const char *const outcome_names[] = {"not run", "good", "WRONG RESULT", "ENDED", "TIMED OUT"};
+
+/* What the first whole version must hold against QEMU's TCG. */
+const struct target targets[] = {
+    {"integer programs", "integer,branches,calls", 2},
+    {"floating point and SIMD", "fp,simd,x87", 10},
+    {"code that changes", "code", 5},
+    {"translation", "translate", 1},
+};
+const unsigned target_count = sizeof targets / sizeof *targets;
+
+int subject_of_kind(const struct bench *b, enum kind kind)
+{
+    for (unsigned s = 0; s < b->subject_count; s++)
+        if (b->subjects[s].kind == kind)
+            return (int)s;
+    return -1;
+}
+
+bool in_groups(const char *group, const char *groups)
+{
+    size_t length = strlen(group);
+    for (const char *p = groups; *p;) {
+        size_t n = strcspn(p, ",");
+        if (n == length && !strncmp(p, group, n))
+            return true;
+        p += n + (p[n] == ',');
+    }
+    return !*groups;
+}
+
+static double unit(const struct bench *b, unsigned program, unsigned subject, unsigned round)
+{
+    const struct sample *m = &b->samples[program][subject][round];
+    return m->outcome != GOOD || round >= b->rounds_done ? NAN : b->by_best ? m->best : m->unit;
+}
+
+struct figures unit_figures(const struct bench *b, unsigned program, unsigned subject)
+{
+    double v[MAX_ROUNDS];
+    for (unsigned round = 0; round < b->rounds_done; round++)
+        v[round] = unit(b, program, subject, round);
+    return figures_of(v, b->rounds_done);
+}
+
+struct figures ratio_figures(const struct bench *b, unsigned program, unsigned subject, unsigned base)
+{
+    double v[MAX_ROUNDS];
+    for (unsigned round = 0; round < b->rounds_done; round++)
+        v[round] = unit(b, program, subject, round) / unit(b, program, base, round);
+    return figures_of(v, b->rounds_done);
+}
+
+/* `translate` counts for its cold programs alone: the others run what is translated. */
+static bool counts(const struct program *p, const char *groups)
+{
+    return in_groups(p->group, groups) && !(strstr(p->name, "_again") && !strcmp(p->group, "translate"));
+}
+
+struct figures group_figures(const struct bench *b, const char *groups, unsigned subject, unsigned base)
+{
+    double means[MAX_ROUNDS], v[MAX_PROGRAMS];
+    for (unsigned round = 0; round < b->rounds_done; round++) {
+        size_t n = 0;
+        for (unsigned p = 0; p < b->program_count; p++)
+            if (counts(&b->programs[p], groups))
+                v[n++] = unit(b, p, subject, round) / unit(b, p, base, round);
+        means[round] = geomean_of(v, n);
+    }
+    return figures_of(means, b->rounds_done);
+}
+
+struct figures instruction_figures(const struct bench *b, const char *program, unsigned subject)
+{
+    double v[MAX_ROUNDS];
+    size_t n = 0;
+    for (unsigned p = 0; p < b->program_count; p++)
+        for (unsigned round = 0; !strcmp(b->programs[p].name, program) && round < b->rounds_done; round++) {
+            double instructions = b->samples[p][subject][round].instructions;
+            v[n++] = instructions > 0 ? unit(b, p, subject, round) / instructions : NAN;
+        }
+    return figures_of(v, n);
+}
