@@ -41,7 +41,7 @@ struct bench {
     enum { TEXT, JSON, HTML } format;
     struct json *old;        /* of --compare */
     /* what was found */
-    char guest[4096], linux_sh[4096], initrd[4096], shell_initrd[4096], kernel_path[4096], tierce_path[4096];
+    char guest[4096], linux_sh[4096], initrd[64], shell_initrd[4096], kernel_path[4096], tierce_path[4096];
     char host_cpu[128], host_kernel[160], date[40];
     long host_cpus, host_mib;
     struct subject subjects[MAX_SUBJECTS];
@@ -69,7 +69,6 @@ void options_parse(struct bench *b, int argc, char **argv);
 
 /* find.c: finds programs, kernels and versions, and makes the initramfs. */
 void find_all(struct bench *b);
-void find_clean(struct bench *b);
 
 /* measure.c: the measurements, each interleaved over all subjects. */
 void measure_programs(struct bench *b);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -184,16 +185,15 @@ static void make_initrd(struct bench *b)
     if (!bytes || fread(bytes, 1, (size_t)st.st_size, in) != (size_t)st.st_size)
         die(1, "%s: cannot read it: %s", b->guest, strerror(errno));
     fclose(in);
-    const char *folder = getenv("TMPDIR");
-    snprintf(b->initrd, sizeof b->initrd, "%s/tierce-bench-XXXXXX", folder && *folder ? folder : "/tmp");
-    int fd = mkstemp(b->initrd);
-    FILE *out = fd < 0 ? NULL : fdopen(fd, "wb");
+    int fd = memfd_create("tierce-bench-initrd", 0); /* children inherit it, and nothing is left behind */
+    FILE *out = fd < 0 ? NULL : fdopen(dup(fd), "wb");
     if (!out)
-        die(1, "cannot make the temporary file %s: %s", b->initrd, strerror(errno));
+        die(1, "cannot make the initramfs: %s", strerror(errno));
     cpio_entry(out, "init", 0100755, bytes, (size_t)st.st_size);
     cpio_entry(out, "TRAILER!!!", 0, "", 0);
     if (fclose(out))
-        die(1, "%s: %s", b->initrd, strerror(errno));
+        die(1, "cannot make the initramfs: %s", strerror(errno));
+    snprintf(b->initrd, sizeof b->initrd, "/proc/self/fd/%d", fd);
     free(bytes);
 }
 
@@ -229,11 +229,4 @@ void find_all(struct bench *b)
         make_initrd(b);
     }
     describe_host(b);
-}
-
-void find_clean(struct bench *b)
-{
-    if (b->initrd[0])
-        unlink(b->initrd);
-    b->initrd[0] = 0;
 }

@@ -82,13 +82,10 @@ int main(int argc, char **argv)
         b->old = compare_load(b->compare);
     find_all(b);
     FILE *out = b->output ? fopen(b->output, "w") : stdout;
-    if (!out) {
-        find_clean(b);
+    if (!out)
         die(1, "-o %s: %s; accepted: a file that can be written", b->output, strerror(errno));
-    }
     signal(SIGPIPE, SIG_IGN);
     measure(b);
-    find_clean(b);
     clear_progress();
     reports[b->format](b, out);
     bool written = !ferror(out) && !fclose(out);
