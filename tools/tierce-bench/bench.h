@@ -84,11 +84,17 @@ struct figures unit_figures(const struct bench *b, unsigned program, unsigned su
 struct figures ratio_figures(const struct bench *b, unsigned program, unsigned subject, unsigned base);
 /* The geometric mean of that over the programs of some groups. */
 struct figures group_figures(const struct bench *b, const char *groups, unsigned subject, unsigned base);
+/* The time that a subject's clock said for the programs of a round, as a part of what ours said. */
+struct figures clock_figures(const struct bench *b, unsigned subject);
 /* Nanoseconds an executed guest instruction, of a program that counts them. */
 struct figures instruction_figures(const struct bench *b, const char *program, unsigned subject);
-struct target { const char *label, *groups; double wanted; };
-extern const struct target targets[];
-extern const unsigned target_count;
+/* Times of boots in seconds: to the shell, or to the end of poweroff. */
+enum boot_end { TO_SHELL, TO_POWEROFF };
+struct figures boot_figures(const struct bench *b, unsigned subject, enum boot_end end);
+/* What the first tier of tierce must hold against QEMU, as far as it was measured; returns how many. */
+enum { MAX_GOALS = 8 };
+struct goal { const char *label, *unit; struct figures got; double wanted; bool reached; };
+unsigned goals_of(const struct bench *b, struct goal goals[MAX_GOALS]);
 extern const char *const outcome_names[];
 
 /* report_*.c: three ways to say it. */

@@ -104,15 +104,29 @@ static void print_key(const struct bench *b, FILE *out, int without)
     fputs("</p>\n", out);
 }
 
-static void print_group_chart(const struct bench *b, FILE *out, unsigned first, int base, const struct chart *c)
+/* From where to where a group's figures reach, and at least from 0.5 to 10. */
+static struct chart chart_of(const struct bench *b, unsigned first, unsigned end, int base)
+{
+    struct chart c = {0.5, 10, true, ""};
+    for (unsigned p = first; p < end; p++)
+        for (unsigned s = 0; s < b->subject_count; s++) {
+            struct figures f = ratio_figures(b, p, s, (unsigned)base);
+            c.high = f.max > c.high ? f.max : c.high;
+            c.low = f.min < c.low ? f.min : c.low;
+        }
+    return c;
+}
+
+static void print_group_chart(const struct bench *b, FILE *out, unsigned first, int base)
 {
     const char *group = b->programs[first].group;
     unsigned bars = b->subject_count - 1, end = first;
     while (end < b->program_count && !strcmp(b->programs[end].group, group))
         end++;
     int row = (int)bars * BAR + GAP, y = TOP;
+    struct chart c = chart_of(b, first, end, base);
     fprintf(out, "<h3>%s</h3>\n", group);
-    open_chart(out, c, group, TOP + row * (int)(end - first));
+    open_chart(out, &c, group, TOP + row * (int)(end - first));
     for (unsigned p = first; p < end; p++, y += row) {
         fprintf(out, "\n<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>", LABEL - 10, y + (int)bars * BAR / 2.0 + 4,
                 b->programs[p].name + strlen(group) + 1);
@@ -122,7 +136,7 @@ static void print_group_chart(const struct bench *b, FILE *out, unsigned first, 
                 continue;
             struct figures f = ratio_figures(b, p, s, (unsigned)base);
             if (f.count)
-                print_bar(out, c, f, colour % 4, y + (int)colour * BAR);
+                print_bar(out, &c, f, colour % 4, y + (int)colour * BAR);
             colour++;
         }
     }
@@ -132,30 +146,14 @@ static void print_group_chart(const struct bench *b, FILE *out, unsigned first, 
 static void print_charts(const struct bench *b, FILE *out)
 {
     int base = base_of(b);
-    struct chart c = {0.5, 10, true, ""};
     if (base < 0 || b->subject_count < 2 || !b->rounds_done)
         return;
-    for (unsigned p = 0; p < b->program_count; p++)
-        for (unsigned s = 0; s < b->subject_count; s++) {
-            struct figures f = ratio_figures(b, p, s, (unsigned)base);
-            c.high = f.max > c.high ? f.max : c.high;
-            c.low = f.min < c.low ? f.min : c.low;
-        }
-    c.high = pow(10, ceil(log10(c.high)));
     fprintf(out, "<h2>Programs</h2><p class=\"dim\">Times the %s time; 1 is as fast, and shorter is better. Median, least and greatest of %u rounds.</p>",
             b->subjects[base].name, b->rounds_done);
     print_key(b, out, base);
     for (unsigned p = 0; p < b->program_count; p++)
         if (starts_group(b, p))
-            print_group_chart(b, out, p, base, &c);
-}
-
-static struct figures boot_figures(const struct bench *b, const double *ns)
-{
-    double v[MAX_ROUNDS];
-    for (unsigned r = 0; r < b->boots_done; r++)
-        v[r] = ns[r] / 1e9;
-    return figures_of(v, b->boots_done);
+            print_group_chart(b, out, p, base);
 }
 
 static void print_boot(const struct bench *b, FILE *out)
@@ -165,7 +163,7 @@ static void print_boot(const struct bench *b, FILE *out)
     if (!b->boots_done)
         return;
     for (unsigned s = 0; s < b->subject_count; s++) {
-        struct figures f = boot_figures(b, b->off[s]);
+        struct figures f = boot_figures(b, s, TO_POWEROFF);
         c.high = f.max > c.high ? f.max : c.high;
     }
     int bars = (int)b->subject_count - (native >= 0), row = bars * BAR + GAP;
@@ -180,7 +178,7 @@ static void print_boot(const struct bench *b, FILE *out)
         for (unsigned s = 0; s < b->subject_count; s++) {
             if ((int)s == native)
                 continue;
-            struct figures f = boot_figures(b, which ? b->off[s] : b->shell[s]);
+            struct figures f = boot_figures(b, s, which ? TO_POWEROFF : TO_SHELL);
             if (f.count)
                 print_bar(out, &c, f, colour % 4, y + (int)colour * BAR);
             colour++;
@@ -250,7 +248,7 @@ static void print_table(const struct bench *b, FILE *out)
         return;
     fputs("<h2>Figures</h2><div class=\"wide\"><table><thead><tr><th>program</th>", out);
     for (unsigned s = 0; s < b->subject_count; s++)
-        fprintf(out, (int)s == base || base < 0 ? "<th>%s</th>" : "<th>%s, times that</th>", b->subjects[s].name);
+        fprintf(out, (int)s == base || base < 0 ? "<th>%s</th>" : "<th>%s, times %s</th>", b->subjects[s].name, base < 0 ? "" : b->subjects[base].name);
     for (unsigned s = 0; qemu >= 0 && s < b->subject_count; s++)
         if (b->subjects[s].kind == TIERCE)
             fprintf(out, "<th>%s, faster than QEMU</th>", b->subjects[s].name);
@@ -297,18 +295,14 @@ static void print_memory(const struct bench *b, FILE *out)
 
 static void print_cards(const struct bench *b, FILE *out)
 {
-    int tcg = subject_of_kind(b, TIERCE), qemu = subject_of_kind(b, QEMU);
-    if (tcg < 0 || qemu < 0 || !b->rounds_done)
+    struct goal goals[MAX_GOALS];
+    unsigned n = goals_of(b, goals);
+    if (!n)
         return;
-    fprintf(out, "<h2>%s against QEMU</h2><div class=\"cards\">", b->subjects[tcg].name);
-    for (unsigned i = 0; i < target_count; i++) {
-        struct figures f = group_figures(b, targets[i].groups, (unsigned)qemu, (unsigned)tcg);
-        if (!f.count)
-            continue;
-        bool reached = f.median >= targets[i].wanted;
-        fprintf(out, "<div class=\"card\">%s<b class=\"%s\">%.2f times</b><span class=\"dim\">as fast; wanted: %g, %s</span></div>\n", targets[i].label,
-                reached ? "good" : "bad", f.median, targets[i].wanted, reached ? "reached" : "not reached");
-    }
+    fprintf(out, "<h2>What %s must hold</h2><div class=\"cards\">", b->subjects[subject_of_kind(b, TIERCE)].name);
+    for (unsigned i = 0; i < n; i++)
+        fprintf(out, "<div class=\"card\">%s<b class=\"%s\">%.2f</b><span class=\"dim\">wanted %g %s: %s</span></div>\n", goals[i].label,
+                goals[i].reached ? "good" : "bad", goals[i].got.median, goals[i].wanted, goals[i].unit, goals[i].reached ? "reached" : "not reached");
     fputs("</div>\n", out);
 }
 

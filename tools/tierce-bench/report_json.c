@@ -130,18 +130,15 @@ static void print_programs(const struct bench *b, FILE *out)
     fputc(']', out);
 }
 
-static void print_targets(const struct bench *b, FILE *out)
+static void print_goals(const struct bench *b, FILE *out)
 {
-    int tcg = subject_of_kind(b, TIERCE), qemu = subject_of_kind(b, QEMU);
-    bool first = true;
-    fputs("\"targets\":[", out);
-    for (unsigned i = 0; tcg >= 0 && qemu >= 0 && i < target_count; i++) {
-        struct figures f = group_figures(b, targets[i].groups, (unsigned)qemu, (unsigned)tcg);
-        if (!f.count)
-            continue;
-        fprintf(out, "%s{\"label\":\"%s\",\"groups\":\"%s\",\"wanted\":%g,", first ? "" : ",", targets[i].label, targets[i].groups, targets[i].wanted);
-        first = false;
-        print_figures(out, "faster_than_qemu", f);
+    struct goal goals[MAX_GOALS];
+    unsigned n = goals_of(b, goals);
+    fputs("\"goals\":[", out);
+    for (unsigned i = 0; i < n; i++) {
+        fprintf(out, "%s\n{\"label\":\"%s\",\"unit\":\"%s\",\"wanted\":%g,\"reached\":%s,", i ? "," : "", goals[i].label, goals[i].unit,
+                goals[i].wanted, goals[i].reached ? "true" : "false");
+        print_figures(out, "got", goals[i].got);
         fputc('}', out);
     }
     fputc(']', out);
@@ -166,6 +163,8 @@ static void print_machines(const struct bench *b, FILE *out)
             continue;
         fprintf(out, "%s\n{\"subject\":\"%s\",", first ? "" : ",", b->subjects[s].name);
         first = false;
+        print_figures(out, "clock", clock_figures(b, s));
+        fputc(',', out);
         print_values(out, "programs_ready_ns", b->ready[s], b->rounds_done);
         fputc(',', out);
         print_values(out, "boot_shell_ns", b->shell[s], b->boots_done);
@@ -191,7 +190,7 @@ void report_json(const struct bench *b, FILE *out)
     fputs(",\n", out);
     print_programs(b, out);
     fputs(",\n", out);
-    print_targets(b, out);
+    print_goals(b, out);
     fputs(",\n", out);
     print_machines(b, out);
     fputs("}\n", out);

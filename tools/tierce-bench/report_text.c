@@ -73,6 +73,15 @@ static void print_group(const struct bench *b, FILE *out, const char *group, int
     fputc('\n', out);
 }
 
+static void print_clocks(const struct bench *b, FILE *out)
+{
+    for (unsigned s = 0; s < b->subject_count; s++) {
+        struct figures f = clock_figures(b, s);
+        if (b->subjects[s].kind != NATIVE && f.count)
+            fprintf(out, "The clock of %s went %.3f (%.3f..%.3f) times as fast as the host's\n", b->subjects[s].name, f.median, f.min, f.max);
+    }
+}
+
 static void print_programs(const struct bench *b, FILE *out)
 {
     int native = subject_of_kind(b, NATIVE), qemu = subject_of_kind(b, QEMU);
@@ -88,20 +97,18 @@ static void print_programs(const struct bench *b, FILE *out)
     for (unsigned p = 0; p < b->program_count; p++)
         if (!p || strcmp(b->programs[p].group, b->programs[p - 1].group))
             print_group(b, out, b->programs[p].group, native, qemu);
+    print_clocks(b, out);
 }
 
-static void print_targets(const struct bench *b, FILE *out)
+static void print_goals(const struct bench *b, FILE *out)
 {
-    int tcg = subject_of_kind(b, TIERCE), qemu = subject_of_kind(b, QEMU);
-    if (tcg < 0 || qemu < 0 || !b->rounds_done)
-        return;
-    fprintf(out, "\nAgainst QEMU: what %s must reach\n", b->subjects[tcg].name);
-    for (unsigned i = 0; i < target_count; i++) {
-        struct figures f = group_figures(b, targets[i].groups, (unsigned)qemu, (unsigned)tcg);
-        if (f.count)
-            fprintf(out, "  %-26s %6.2f times faster (%.2f..%.2f), wanted %4.1f: %s\n", targets[i].label, f.median, f.min, f.max,
-                    targets[i].wanted, f.median >= targets[i].wanted ? "reached" : "NOT reached");
-    }
+    struct goal goals[MAX_GOALS];
+    unsigned n = goals_of(b, goals);
+    if (n)
+        fprintf(out, "\nWhat %s must hold\n", b->subjects[subject_of_kind(b, TIERCE)].name);
+    for (unsigned i = 0; i < n; i++)
+        fprintf(out, "  %-28s %8.2f (%.2f..%.2f), wanted %g %s: %s\n", goals[i].label, goals[i].got.median, goals[i].got.min, goals[i].got.max,
+                goals[i].wanted, goals[i].unit, goals[i].reached ? "reached" : "NOT reached");
 }
 
 static void print_boot(const struct bench *b, FILE *out)
@@ -113,12 +120,9 @@ static void print_boot(const struct bench *b, FILE *out)
     for (unsigned s = 0; s < b->subject_count; s++) {
         if (b->subjects[s].kind == NATIVE)
             continue;
-        double shell[MAX_ROUNDS], off[MAX_ROUNDS];
-        for (unsigned r = 0; r < b->boots_done; r++)
-            shell[r] = b->shell[s][r] / 1e9, off[r] = b->off[s][r] / 1e9;
         fprintf(out, "%-24s", b->subjects[s].name);
-        print_figures(out, figures_of(shell, b->boots_done), "");
-        print_figures(out, figures_of(off, b->boots_done), "");
+        print_figures(out, boot_figures(b, s, TO_SHELL), "");
+        print_figures(out, boot_figures(b, s, TO_POWEROFF), "");
         fputc('\n', out);
     }
 }
@@ -167,10 +171,10 @@ void report_text(const struct bench *b, FILE *out)
         if (b->subjects[s].kind != NATIVE)
             fprintf(out, "  %-8s %s\n", b->subjects[s].name, b->subjects[s].version);
     print_programs(b, out);
-    print_targets(b, out);
     print_translation(b, out);
     print_boot(b, out);
     print_memory(b, out);
+    print_goals(b, out);
     if (b->old)
         compare_text(b, b->old, out);
 }

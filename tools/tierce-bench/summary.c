@@ -5,15 +5,6 @@
 
 const char *const outcome_names[] = {"not run", "good", "WRONG RESULT", "ENDED", "TIMED OUT"};
 
-/* What the first whole version must hold against QEMU's TCG. */
-const struct target targets[] = {
-    {"integer programs", "integer,branches,calls", 2},
-    {"floating point and SIMD", "fp,simd,x87", 10},
-    {"code that changes", "code", 5},
-    {"translation", "translate", 1},
-};
-const unsigned target_count = sizeof targets / sizeof *targets;
-
 int subject_of_kind(const struct bench *b, enum kind kind)
 {
     for (unsigned s = 0; s < b->subject_count; s++)
@@ -75,6 +66,21 @@ struct figures group_figures(const struct bench *b, const char *groups, unsigned
     return figures_of(means, b->rounds_done);
 }
 
+struct figures clock_figures(const struct bench *b, unsigned subject)
+{
+    double v[MAX_ROUNDS];
+    for (unsigned round = 0; round < b->rounds_done; round++) {
+        double guest = 0, host = 0;
+        for (unsigned p = 0; p < b->program_count; p++) {
+            const struct sample *m = &b->samples[p][subject][round];
+            guest += m->outcome == GOOD ? m->elapsed : 0;
+            host += m->outcome == GOOD ? m->host : 0;
+        }
+        v[round] = guest / host;
+    }
+    return figures_of(v, b->rounds_done);
+}
+
 struct figures instruction_figures(const struct bench *b, const char *program, unsigned subject)
 {
     double v[MAX_ROUNDS];
@@ -85,4 +91,52 @@ struct figures instruction_figures(const struct bench *b, const char *program, u
             v[n++] = instructions > 0 ? unit(b, p, subject, round) / instructions : NAN;
         }
     return figures_of(v, n);
+}
+
+struct figures boot_figures(const struct bench *b, unsigned subject, enum boot_end end)
+{
+    double v[MAX_ROUNDS];
+    for (unsigned r = 0; r < b->boots_done; r++)
+        v[r] = (end == TO_SHELL ? b->shell : b->off)[subject][r] / 1e9;
+    return figures_of(v, b->boots_done);
+}
+
+static struct figures boot_ratios(const struct bench *b, unsigned subject, unsigned base)
+{
+    double v[MAX_ROUNDS];
+    for (unsigned r = 0; r < b->boots_done; r++)
+        v[r] = b->off[subject][r] / b->off[base][r];
+    return figures_of(v, b->boots_done);
+}
+
+/* How many times faster than QEMU's TCG each must be. */
+static const struct { const char *label, *groups; double wanted; } speeds[] = {
+    {"integer programs", "integer,branches,calls", 2},
+    {"floating point and SIMD", "fp,simd,x87", 10},
+    {"code that changes", "code", 5},
+    {"translation", "translate", 1},
+};
+enum { SPEEDS = sizeof speeds / sizeof *speeds, MOST_MIB = 150 };
+
+unsigned goals_of(const struct bench *b, struct goal goals[MAX_GOALS])
+{
+    int tierce = subject_of_kind(b, TIERCE), qemu = subject_of_kind(b, QEMU);
+    unsigned n = 0;
+    for (unsigned i = 0; tierce >= 0 && qemu >= 0 && i < SPEEDS; i++)
+        goals[n++] = (struct goal){speeds[i].label, "times faster than QEMU",
+                                   group_figures(b, speeds[i].groups, (unsigned)qemu, (unsigned)tierce), speeds[i].wanted, false};
+    if (tierce >= 0 && qemu >= 0)
+        goals[n++] = (struct goal){"boot to the end of poweroff", "times faster than QEMU", boot_ratios(b, (unsigned)qemu, (unsigned)tierce), 1, false};
+    for (unsigned i = 0; i < n; i++)
+        goals[i].reached = goals[i].got.median >= goals[i].wanted;
+    if (tierce >= 0 && b->with_memory) {
+        const double rest[] = {b->after_boot[tierce].rest, b->after_programs[tierce].rest};
+        struct figures f = figures_of(rest, 2);
+        goals[n++] = (struct goal){"memory beside guest RAM", "MiB at most", f, MOST_MIB, f.max < MOST_MIB};
+    }
+    unsigned kept = 0;
+    for (unsigned i = 0; i < n; i++)
+        if (goals[i].got.count)
+            goals[kept++] = goals[i];
+    return kept;
 }
