@@ -93,7 +93,7 @@ static uint32_t fwcfg_read(struct device *d, uint32_t offset, unsigned size)
     struct fwcfg *f = (struct fwcfg *)d;
     uint32_t value = 0;
     if (offset >= 4 && offset + size <= 12)
-        memcpy(&value, signature + offset - 4, size);
+        memcpy(&value, signature + (offset - 4), size);
     else if (offset == 0 && size >= 2)
         value = f->key;
     else if (offset == 1)
