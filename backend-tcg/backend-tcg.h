@@ -14,7 +14,11 @@
  * through the addend, at a non-canonical host address, and the host's SIGSEGV sends it to the slow path. */
 #define TCG_TABLE_ENTRIES (1ull << 36)
 struct tcg_jump { uint64_t tag; void *code; };  /* tag = pc ^ (mode_id << 48) ; code 0 never matches (tag ~0) */
+#ifdef TIERCE_NASTY
+#define TCG_JUMP_ENTRIES 4u
+#else
 #define TCG_JUMP_ENTRIES 4096u
+#endif
 /* index of a PC in the jump table */
 static inline unsigned tcg_jump_hash(uint64_t pc) { return (unsigned)((pc ^ pc >> 12) & (TCG_JUMP_ENTRIES - 1)); }
 

@@ -276,15 +276,33 @@ static void compact(struct pass *p)
     b->count = kept;
 }
 
+/* In debug builds what goes in and what comes out is verified. */
+static void verify(const struct ir_block *b, const struct ir_guest *g)
+{
+#ifndef NDEBUG
+    char error[200];
+    if (ir_verify(b, g, error, sizeof error)) {
+        fprintf(stderr, "ir_optimise: %s in\n", error);
+        ir_print(stderr, b, g);
+        abort();
+    }
+#else
+    (void)b;
+    (void)g;
+#endif
+}
+
 void ir_optimise(struct ir_block *b, const struct ir_guest *g)
 {
     struct pass p;
     uint8_t used[MAX_OPS];
     if (b->count > MAX_OPS || b->out_of_memory)
         return; /* only slower code */
+    verify(b, g);
     p.block = b;
     p.guest = g;
     forward(&p);
     backward(b, g, used);
     compact(&p);
+    verify(b, g);
 }

@@ -11,6 +11,18 @@
 #define PAGE 4096ull
 #define PAGE_MASK (~(PAGE - 1))
 
+/* Limits.  The nasty build has caches of a few entries, blocks of one instruction half of which never chain, and no
+ * TLB at all, so that what is rare elsewhere (eviction, unchaining, collisions, slow paths) happens all the time.
+ * Guests with more RAM than KIND_RAM would take hours with that: they get caches of some thousand entries. */
+#ifdef TIERCE_NASTY
+enum { NASTY = 1, MAX_BLOCKS = 5, KIND_BLOCKS = 20000, MAX_INSNS = 1, MAX_MODES = 3, TB_HASH = 1024, EXEC_ENTRIES = 2,
+       MAX_CODE_BUFFER = 16 << 10, KIND_CODE_BUFFER = 2 << 20 };
+#else
+enum { NASTY = 0, MAX_BLOCKS = 60000, KIND_BLOCKS = MAX_BLOCKS, MAX_INSNS = 64, MAX_MODES = 1024, TB_HASH = 32768, EXEC_ENTRIES = 256,
+       MAX_CODE_BUFFER = 0x7fffffff, KIND_CODE_BUFFER = MAX_CODE_BUFFER };
+#endif
+#define KIND_RAM (256ull << 20)
+
 struct stats {
 #define COUNTER(name, unit, meaning) uint64_t name;
 #include "runtime/stats.def"
@@ -52,8 +64,6 @@ struct tb {
 struct tb_single { uint64_t pc; uint32_t mode; uint8_t bytes[15], size; /* 0: none */ struct ir_block ir; };
 #define TB_SINGLES 64u
 
-#define TB_MODES 1024u
-#define TB_HASH 32768u
 struct tb_store {
     struct tb *hash[TB_HASH];
     struct code_page **pages; uint64_t page_count;  /* one a RAM page, where it has or had code */
@@ -64,7 +74,7 @@ struct tb_store {
     struct tb **buckets;            /* the first block that begins in each 4 KiB */
     struct ir_block scratch;
     struct tb_single singles[TB_SINGLES];
-    uint32_t modes[TB_MODES]; unsigned mode_count, mode_next; /* mode_next: whose number is given anew next */
+    uint32_t modes[MAX_MODES]; unsigned mode_count, mode_next; /* mode_next: whose number is given anew next */
     uint16_t mode_hint[64];
 };
 
@@ -87,7 +97,7 @@ struct softmmu {
     struct tlb_guarded guarded[32];
     uint64_t large[512];            /* hash of 2 MiB regions that a large page may cover */
     bool huge_seen;                 /* some page was larger than 4 MiB */
-    struct exec_entry exec[2][256]; uint32_t exec_epoch[FILLS]; /* by user */
+    struct exec_entry exec[2][EXEC_ENTRIES]; uint32_t exec_epoch[FILLS]; /* by user */
     uint8_t bounce[4][64]; unsigned bounce_next;  /* what loads over a page's end read, put together */
 };
 /* What of the jump table goes with which flush. */

@@ -36,9 +36,12 @@ bool softmmu_init(struct vcpu *v)
         if (!(mmu->fills[i].fills = malloc(MAX_FILLS * sizeof *mmu->fills[i].fills)))
             return false;
     }
-    for (unsigned i = 0; i < MMU_SETS; i++)
-        if (!(mmu->read[i] = table_new()) || !(mmu->write[i] = table_new()))
+    for (unsigned i = 0; i < MMU_SETS; i++) {
+        mmu->read[i] = NASTY && i ? mmu->read[0] : table_new(); /* nasty: none is ever filled, one does for all */
+        mmu->write[i] = NASTY ? mmu->read[0] : table_new();
+        if (!mmu->read[i] || !mmu->write[i])
             return false;
+    }
     mmu->writers = calloc((v->machine->config.ram_size + PAGE - 1) / PAGE, sizeof *mmu->writers);
     guarded_clear(mmu);
     return mmu->writers;
@@ -46,10 +49,10 @@ bool softmmu_init(struct vcpu *v)
 
 void softmmu_free(struct vcpu *v)
 {
-    for (unsigned i = 0; i < MMU_SETS; i++) {
+    for (unsigned i = 0; i < (NASTY ? 1 : MMU_SETS); i++) {
         if (v->mmu.read[i])
             munmap(v->mmu.read[i], TABLE_BYTES);
-        if (v->mmu.write[i])
+        if (v->mmu.write[i] && !NASTY)
             munmap(v->mmu.write[i], TABLE_BYTES);
     }
     for (unsigned i = 0; i < FILLS; i++)
@@ -162,7 +165,7 @@ static void flush_page(struct vcpu *v, uint64_t linear)
     for (unsigned set = 0; set < MMU_SETS; set++)
         page_drop(mmu, linear, set);
     for (unsigned user = 0; user < 2; user++)
-        mmu->exec[user][linear >> 12 & 255].page = NO_PAGE;
+        mmu->exec[user][linear >> 12 & (EXEC_ENTRIES - 1)].page = NO_PAGE;
     tb_jumps_clear_page(v, linear);
 }
 
@@ -272,7 +275,7 @@ static bool locate(struct vcpu *v, uint64_t linear, unsigned access, struct plac
     at->ram_page = at->host ? softmmu_ram_page(v->machine, at->host) : NO_PAGE;
     at->writable_ram = at->host && r->kind == REGION_RAM && at->ram_page != NO_PAGE;
     const struct debugger *debug = &v->machine->debug;
-    if (at->host && !(s->mode & X86_MODE_DEBUG) && !(debug->data && debug_data_page(debug, linear)))
+    if (at->host && !NASTY && !(s->mode & X86_MODE_DEBUG) && !(debug->data && debug_data_page(debug, linear)))
         fill(v, linear, set, &page, at);
     return true;
 }
@@ -488,7 +491,7 @@ void *softmmu_pointer(struct x86_cpu *cpu, uint64_t linear, unsigned *size, unsi
 const struct exec_entry *softmmu_fetch(struct vcpu *v, uint64_t linear)
 {
     bool user = v->cpu.state.cpl == 3;
-    struct exec_entry *e = &v->mmu.exec[user][linear >> 12 & 255];
+    struct exec_entry *e = &v->mmu.exec[user][linear >> 12 & (EXEC_ENTRIES - 1)];
     if (e->page != (linear & PAGE_MASK) || e->epoch != v->mmu.exec_epoch[e->global]) {
         struct x86_page page;
         if (!x86_translate(&v->cpu, linear, IR_EXEC, user, &page))
@@ -524,6 +527,19 @@ static uint8_t *bounce(struct vcpu *v, uint64_t linear, unsigned size, unsigned 
     return to;
 }
 
+/* The nasty build's whole slow path: a page walk for each access. */
+static uint8_t *walked_host(struct vcpu *v, uint64_t linear, unsigned size, unsigned access, const void *host_pc, bool *running)
+{
+    struct place at;
+    if (first_part(linear, size) < size || v->cpu.state.mode & (X86_MODE_DEBUG | X86_MODE_AC) || !locate(v, linear, access, &at))
+        return NULL;
+    if (access & IR_WRITE && !at.writable_ram)
+        return NULL;
+    if (access & IR_WRITE)
+        *running = tb_written(v, at.ram_page, (unsigned)(linear & (PAGE - 1)), size, host_pc);
+    return at.host;
+}
+
 /* NULL with no fault pending: MMIO, a store over a page's end, or one that changes the block that makes it. */
 static uint8_t *slow_host(struct vcpu *v, uint64_t linear, unsigned size, unsigned access, const void *host_pc)
 {
@@ -532,7 +548,9 @@ static uint8_t *slow_host(struct vcpu *v, uint64_t linear, unsigned size, unsign
     if (!host) {
         if (!softmmu_probe(&v->cpu, linear, size, access))
             return NULL;
-        if (!(host = fast_host(v, linear, size, access)) && !(host = guarded_host(v, linear, size, access, host_pc, &running)))
+        if (NASTY)
+            host = walked_host(v, linear, size, access, host_pc, &running);
+        else if (!(host = fast_host(v, linear, size, access)) && !(host = guarded_host(v, linear, size, access, host_pc, &running)))
             host = bounce(v, linear, size, access);
     }
     return running ? NULL : host;

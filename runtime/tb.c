@@ -7,15 +7,6 @@
 #include <string.h>
 
 #define NO_PAGE (~0ull)
-#ifdef TIERCE_NASTY
-#define MAX_BLOCKS 5u
-#define MAX_INSNS 1u
-#define MAX_MODES 3u
-#else
-#define MAX_BLOCKS 60000u
-#define MAX_INSNS 64u
-#define MAX_MODES TB_MODES
-#endif
 /* Of the bytes at one place, how many versions are kept; and from how many on its blocks are made short, so that what
  * changes takes little with it. */
 #define MAX_VERSIONS 8u
@@ -25,14 +16,16 @@
 bool tb_store_init(struct vcpu *v, size_t buffer_size)
 {
     struct tb_store *s = &v->tbs;
+    bool kind = v->machine->config.ram_size > KIND_RAM;
+    size_t most = kind ? KIND_CODE_BUFFER : MAX_CODE_BUFFER;
     s->page_count = (v->machine->config.ram_size + PAGE - 1) / PAGE;
     s->pages = calloc(s->page_count, sizeof *s->pages);
-    s->max = MAX_BLOCKS;
+    s->max = kind ? KIND_BLOCKS : MAX_BLOCKS;
     v->jumps = malloc(TCG_JUMP_ENTRIES * sizeof *v->jumps);
     ir_block_init(&s->scratch);
     for (unsigned i = 0; i < TB_SINGLES; i++)
         ir_block_init(&s->singles[i].ir);
-    if (!code_ring_init(s, buffer_size) || !s->pages || !v->jumps)
+    if (!code_ring_init(s, buffer_size < most ? buffer_size : most) || !s->pages || !v->jumps)
         return false;
     v->tcg.jumps = v->jumps;
     tb_jumps_clear(v);
@@ -123,12 +116,15 @@ static void unlink_exit(struct vcpu *v, struct tb_link *l)
     l->to = NULL;
 }
 
+/* The nasty build lets half of the blocks, by their address, end in the cpu loop each time. */
+static bool may_chain(const struct tb *tb) { return !NASTY || tb->pc & 16; }
+
 /* A direct chain stays inside one page, so that it holds whatever is remapped; a target that straddles pages
  * depends on a second mapping and is reached through the jump table, which every TLB flush clears. */
 void tb_chain(struct vcpu *v, struct tb *from, int exit, struct tb *to)
 {
     struct tb_link *l = &from->links[exit];
-    if (from->state != TB_LIVE || to->state != TB_LIVE || l->to || to->straddles || from->mode != to->mode ||
+    if (from->state != TB_LIVE || to->state != TB_LIVE || l->to || to->straddles || from->mode != to->mode || !may_chain(from) ||
         (from->pc ^ to->pc) & PAGE_MASK || (from->phys ^ to->phys) & PAGE_MASK)
         return;
     *l = (struct tb_link){.from = from, .exit = (uint8_t)exit, .to = to, .next = to->incoming, .prev = &to->incoming};
@@ -530,7 +526,7 @@ struct tb *tb_find(struct vcpu *v)
         return NULL;
     tb->asked_for = true;
     /* Not in a shadow, which must end after the one block. */
-    if (tb->code.entry && !(s->mode & X86_MODE_SHADOW) && !(v->machine->config.trace & (TRACE_EXEC | TRACE_CPU)))
+    if (tb->code.entry && may_chain(tb) && !(s->mode & X86_MODE_SHADOW) && !(v->machine->config.trace & (TRACE_EXEC | TRACE_CPU)))
         jump_set(v, tb, linear, global);
     return tb;
 }
