@@ -11,6 +11,7 @@ void x86_raise(struct x86_cpu *cpu, unsigned vector)
     s->fault_error = 0;
     s->fault_has_error = 0;
     s->fault_dr6 = 0;
+    s->fault_moved = 0;
 }
 
 void x86_raise_error(struct x86_cpu *cpu, unsigned vector, uint32_t error)
@@ -259,6 +260,7 @@ static void deliver_chain(struct x86_cpu *cpu, unsigned vector, bool has_error, 
         if (event_deliver(cpu, vector, false, has_error, error, rip))
             return;
         unsigned second = s->fault_vector;
+        rip = s->fault_moved ? s->fault_rip : rip;
         if (second == X86_PF)
             s->cr2 = s->fault_address;
         if (vector == X86_DF) {
@@ -297,7 +299,7 @@ void x86_deliver_fault(struct x86_cpu *cpu)
         s->eflags |= X86_EFLAGS_RF;
     s->shadow = 0;
     s->halted = 0;
-    deliver_chain(cpu, vector, has_error, s->fault_error, s->rip);
+    deliver_chain(cpu, vector, has_error, s->fault_error, s->fault_moved ? s->fault_rip : s->rip);
 }
 
 /* RF is cleared by the first instruction that ends (SDM 3B 17.3.1.1); only blocks that look at breakpoints do so,

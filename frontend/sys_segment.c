@@ -232,6 +232,8 @@ static bool stack_linear(struct stack *st, uint64_t offset, unsigned size, uint6
         return x86_is_canonical(offset) || fault_code(st->cpu, X86_SS_FAULT, st->error);
     }
     *linear = (uint32_t)(st->base + offset);
+    if (st->attr & X86_ATTR_NULL) /* none could be loaded in a task switch */
+        return fault_code(st->cpu, X86_SS_FAULT, st->error);
     return in_limit(st->attr, st->limit, offset, size) || fault_code(st->cpu, X86_SS_FAULT, st->error);
 }
 

@@ -168,6 +168,14 @@ static bool leave_old(struct x86_cpu *cpu, struct desc *tss, enum task_kind kind
     return kind == TASK_IRET || desc_set_busy(cpu, tss, true);
 }
 
+/* From here on faults are the new task's, at its EIP. */
+static bool new_task_fault(struct x86_cpu *cpu)
+{
+    cpu->state.fault_moved = 1;
+    cpu->state.fault_rip = cpu->state.rip;
+    return false;
+}
+
 bool task_switch(struct x86_cpu *cpu, struct desc *tss, enum task_kind kind, uint64_t next_rip, bool has_error, uint32_t error)
 {
     struct x86_state *s = &cpu->state;
@@ -189,23 +197,27 @@ bool task_switch(struct x86_cpu *cpu, struct desc *tss, enum task_kind kind, uin
     s->cr0 |= X86_CR0_TS;
     if (l->size == 4 && s->cr0 & X86_CR0_PG && s->cr3 != im.cr3) {
         s->cr3 = im.cr3;
-        if (s->cr4 & X86_CR4_PAE && !sys_load_pdptes(cpu, im.cr3))
-            return false;
+        if (s->cr4 & X86_CR4_PAE && !sys_load_pdptes(cpu, im.cr3)) {
+            s->rip = im.eip;
+            return new_task_fault(cpu);
+        }
         cpu->bus->tlb_flush(cpu, X86_FLUSH_NON_GLOBAL, 0);
     }
     take_registers(cpu, &im, l);
     bool ok = load_ldt(cpu, (uint16_t)im.ldt) && load_segments(cpu, &im, l->size == 4 && im.eflags & X86_EFLAGS_VM);
     sys_mode_changed(cpu);
     if (!ok)
-        return false;
-    if (s->rip > s->seg_limit[X86_CS])
-        return fault_code(cpu, X86_GP, 0);
+        return new_task_fault(cpu);
+    if (s->rip > s->seg_limit[X86_CS]) {
+        fault_code(cpu, X86_GP, 0);
+        return new_task_fault(cpu);
+    }
     if (has_error && !push_error(cpu, l, error))
-        return false;
+        return new_task_fault(cpu);
     if (trap & 1) {
         x86_raise(cpu, X86_DB);
         s->fault_dr6 = 1u << 15; /* BT */
-        return false;
+        return new_task_fault(cpu);
     }
     return true;
 }

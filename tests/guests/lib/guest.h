@@ -54,7 +54,8 @@ void gdt_set(u32 selector, u64 low, u64 high); /* high: of 16-byte descriptors, 
 void idt_set(unsigned vector, u32 selector, word target, u32 attr, unsigned ist);
 void idt_default(unsigned vector); /* back to the library's own handler */
 extern u8 tss[0x2100];   /* the task's: I/O bitmap right behind the fixed part, all ones */
-extern u8 tss_df[0x68];
+extern u8 tss_df[0x68];  /* 32 bit: #DF's task; others may be given its gate when task_vector says which event it is */
+extern u32 task_vector;
 
 /* --- Running code */
 struct regs {

@@ -166,20 +166,28 @@ back:
 9:  mov $main_stack_end, %esp
     jmp stray
 
-/* The double fault's task: takes what the switch saved, and goes on in the first task. */
+/* The double fault's task, and of what else (task_vector) a program gives its gate to: takes what the switch saved
+ * in the TSS that the link names, and goes on in the first task. */
     .globl double_fault
 double_fault:
     pop ev + 4
-    movl $8, ev
-    mov tss + 0x20, %eax
+    mov task_vector, %eax
+    mov %eax, ev
+    movzwl tss_df, %ebx
+    mov gdt + 4(%ebx), %ecx
+    mov gdt + 2(%ebx), %edx
+    and $0xff000000, %ecx
+    and $0x00ffffff, %edx
+    or %ecx, %edx
+    mov 0x20(%edx), %eax
     mov %eax, ev_regs + IP
-    mov tss + 0x24, %eax
+    mov 0x24(%edx), %eax
     mov %eax, ev_regs + FLAGS
-    mov tss + 0x4c, %eax
+    mov 0x4c(%edx), %eax
     mov %eax, ev_regs + CS
-    mov tss + 0x38, %eax
+    mov 0x38(%edx), %eax
     mov %eax, ev_regs + SP
-    mov tss + 0x50, %eax
+    mov 0x50(%edx), %eax
     mov %eax, ev_regs + SSEL
     andb $0xfd, gdt + 0x28 + 5
     andb $0xfd, gdt + 0x30 + 5
@@ -197,6 +205,9 @@ double_fault:
     .globl main_stack_end
 main_stack_end:
 run_esp: .long 0
+    .data
+    .globl task_vector
+task_vector: .long 8
 #else
 /* ---------------------------------------------------------------- 64 bit */
     .code32
