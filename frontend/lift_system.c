@@ -448,18 +448,20 @@ void lift_set_ac(struct lifter *l, int on)
 
 void lift_pushf(struct lifter *l, int size)
 {
-    if (is_vm86(l) && !(l->mode & X86_MODE_IOPL_OK)) {
+    bool guarded = is_vm86(l) && !(l->mode & X86_MODE_IOPL_OK);
+    if (guarded && size != 2) {
         lift_raise(l, X86_GP, true, 0);
         return;
     }
-    ir_ref v = lift_call(l, IR_I64, X86_HELPER_eflags_read, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+    ir_ref v = lift_call(l, IR_I64, guarded ? X86_HELPER_vm86_flags_read : X86_HELPER_eflags_read, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
     v = ir_op2(l->b, IR_and, IR_I64, v, c64(l, ~(X86_EFLAGS_RF | X86_EFLAGS_VM)));
     lift_push(l, (unsigned)size, lift_resize(l, v, IR_I64, lift_int_type((unsigned)size * 8), false));
 }
 
 void lift_popf(struct lifter *l, int size)
 {
-    if (is_vm86(l) && !(l->mode & X86_MODE_IOPL_OK)) {
+    bool guarded = is_vm86(l) && !(l->mode & X86_MODE_IOPL_OK);
+    if (guarded && size != 2) {
         lift_raise(l, X86_GP, true, 0);
         return;
     }
@@ -473,7 +475,10 @@ void lift_popf(struct lifter *l, int size)
         mask &= 0xffff;
     ir_ref sp = lift_sp_get(l), v = lift_load(l, lift_int_type((unsigned)size * 8), lift_token(l, X86_SS, sp, (unsigned)size, IR_READ), 0);
     ir_ref value = ir_op2(l->b, IR_and, IR_I64, wide(l, v, lift_int_type((unsigned)size * 8)), c64(l, ~(int64_t)X86_EFLAGS_RF));
-    run(l, X86_HELPER_eflags_write, value, c64(l, mask)); /* cannot fault: the stack was read before */
+    if (guarded)
+        run(l, X86_HELPER_vm86_flags_write, value, IR_NONE);
+    else
+        run(l, X86_HELPER_eflags_write, value, c64(l, mask)); /* cannot fault: the stack was read before */
     lift_sp_put(l, ir_op2(l->b, IR_add, IR_I64, sp, c64(l, size)));
     leave_next(l);
 }

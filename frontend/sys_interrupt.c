@@ -355,10 +355,10 @@ static bool iret_real(struct x86_cpu *cpu, unsigned size)
     uint64_t rip, cs, flags;
     bool vm = s->eflags & X86_EFLAGS_VM;
     if (vm && (s->eflags >> 12 & 3) < 3)
-        return fault_code(cpu, X86_GP, 0); /* VME's redirection belongs to INT n, not to IRET with IOPL 3 */
+        return vm86_iret(cpu, size);
     if (!stack_pop(&st, size, &rip) || !stack_pop(&st, size, &cs) || !stack_pop(&st, size, &flags))
         return false;
-    if (rip > 0xffff)
+    if (rip > s->seg_limit[X86_CS])
         return fault_code(cpu, X86_GP, 0);
     stack_commit(&st);
     segment_set_real(s, X86_CS, (uint16_t)cs);
@@ -503,17 +503,18 @@ X86_HELPER_FN(iret)
     return 0;
 }
 
-/* a: vector, b: PC of the next instruction, c: 1 for INT n (which VM86 guards by IOPL).  INT1 is delivered as
+/* a: vector, b: PC of the next instruction, c: 1 for INT n (which VM86 guards and redirects).  INT1 is delivered as
  * if it came from outside: no DPL counts (SDM 2A, INT). */
 X86_HELPER_FN(int)
 {
     struct x86_cpu *c86 = cpu;
     struct x86_state *s = &c86->state;
-    if (c && s->eflags & X86_EFLAGS_VM && (s->eflags >> 12 & 3) < 3)
-        return fault_code(c86, X86_GP, 0);
     bool stepping = s->mode & X86_MODE_TF;
+    enum vm86_int how = c && s->eflags & X86_EFLAGS_VM ? vm86_int(c86, (unsigned)a, b) : VM86_INT_GATE;
+    if (how == VM86_INT_FAULT)
+        return 0;
     rf_settle(s);
-    if (event_deliver(c86, (unsigned)a, c || a != X86_DB, false, 0, b) && stepping)
+    if ((how == VM86_INT_DONE || event_deliver(c86, (unsigned)a, c || a != X86_DB, false, 0, b)) && stepping)
         s->debug_hits |= X86_DEBUG_NO_STEP;
     return 0;
 }

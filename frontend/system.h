@@ -64,6 +64,12 @@ bool sys_load_pdptes(struct x86_cpu *, uint64_t cr3);
 /* Events. soft: INT n, INT3, INTO (no EXT bit, DPL is checked). rip: what is pushed. */
 bool event_deliver(struct x86_cpu *, unsigned vector, bool soft, bool has_error, uint32_t error, uint64_t rip);
 
+/* Virtual-8086 mode: INT n (done within the 8086 program, left to the IDT's gate, or a fault pending), and IRET with
+ * IOPL below 3. */
+enum vm86_int { VM86_INT_DONE, VM86_INT_GATE, VM86_INT_FAULT };
+enum vm86_int vm86_int(struct x86_cpu *, unsigned vector, uint64_t next_rip);
+bool vm86_iret(struct x86_cpu *, unsigned size);
+
 /* Returns: target, stack, commit (sys_interrupt.c); shared by IRET and far RET. */
 bool return_target(struct x86_cpu *, uint16_t selector, struct desc *cs);
 bool return_stack(struct x86_cpu *, uint16_t selector, unsigned rpl, bool to64, struct desc *ss, bool *null);

@@ -175,7 +175,7 @@ void guest_init(void)
 {
     tables();
     memset(tss + 0x68, 0xff, sizeof tss - 0x68);
-    *(u16 *)(tss + 0x66) = 0x88; /* bitmap of 8 KiB from here, and the byte behind it */
+    *(u16 *)(tss + 0x66) = 0x88; /* bitmap of 8 KiB from here, and the byte behind it; below it that of redirections */
     for (unsigned i = 0; i < 256; i++)
         idt_default(i);
 }
