@@ -18,6 +18,7 @@ struct device_ops {
     void (*write)(struct device *, uint32_t offset, unsigned size, uint32_t value);
     void (*reset)(struct device *);
     void (*free)(struct device *);
+    void (*print)(struct device *, FILE *); /* its state, for the monitor; may be NULL */
 };
 
 /* An interrupt line or any other wire; the receiver decides what a level change means. */
@@ -89,6 +90,7 @@ struct device *hpet_new(struct clock *, struct irq_line (*route)(void *ctx, int 
 struct device *uart_new(struct clock *, struct irq_line irq, struct chardev out);   /* 16550A, 8 offsets */
 size_t uart_receive(struct device *, const uint8_t *bytes, size_t size);      /* how many it took */
 bool uart_has_room(struct device *);
+void uart_break(struct device *);                /* the other side sends a break */
 void uart_on_room(struct device *, void (*room)(void *ctx), void *ctx);        /* the receiver has room again */
 struct device *i8042_new(struct irq_line irq1, struct irq_line irq12, struct irq_line reset_line, struct irq_line a20); /* offsets 0 (0x60), 4 (0x64) */
 void i8042_key(struct device *, unsigned set1_scancode);  /* with 0xe0 in bits 8..15, bit 7 = release */
@@ -118,6 +120,7 @@ struct pc_config {
     struct irq_line cpu_init;      /* INIT signal */
     struct irq_line reset_request, shutdown_request;
     void (*debug_exit)(void *ctx, int status); void *debug_exit_ctx;
+    uint16_t debug_exit_port, debug_exit_size; /* size 0: 4 ports from 0x501 on */
     struct chardev serial[2], debug_console;
     uint64_t (*tsc_to_ns)(void *ctx, uint64_t tsc); void *tsc_ctx;
     struct { const uint8_t *bytes; size_t size; } kernel, initrd; const char *cmdline;  /* for fw_cfg and direct boot */
@@ -132,6 +135,8 @@ struct device *pc_lapic(struct pc *);
 int pc_interrupt_take(struct pc *);      /* vector or -1 */
 struct device *pc_pm(struct pc *);
 struct device *pc_keyboard(struct pc *);
+void pc_print_pic(struct pc *, FILE *);  /* `info pic`: 8259s, I/O APIC, local APIC */
+void pc_print_irq(struct pc *, FILE *);  /* `info irq`: how often each ISA interrupt line rose */
 
 /* --- Direct boot (hw/boot.c): puts a kernel in RAM and says with which CPU state it starts. */
 struct boot_entry {

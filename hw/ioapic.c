@@ -102,7 +102,20 @@ static void ioapic_reset(struct device *dev)
 }
 
 static void ioapic_free(struct device *dev) { free(dev); }
-static const struct device_ops ioapic_ops = {"ioapic", ioapic_read, ioapic_write, ioapic_reset, ioapic_free};
+
+static void ioapic_print(struct device *dev, FILE *f)
+{
+    static const char *const modes[] = {"fixed", "lowest", "SMI", "...", "NMI", "INIT", "...", "ExtINT"};
+    const struct ioapic *io = (const struct ioapic *)dev;
+    fprintf(f, "ioapic%u: sel=0x%02x lines=%06x\n", io->id, io->select, io->lines);
+    for (unsigned pin = 0; pin < PINS; pin++) {
+        uint64_t e = io->entry[pin];
+        fprintf(f, "  pin %-2u 0x%016llx dest=%-2u vec=%-3u active-%s %s %s %s %s%s\n", pin, (unsigned long long)e, (unsigned)(e >> 56),
+                (unsigned)(e & 0xff), e >> 13 & 1 ? "lo" : "hi", e & LEVEL ? "level" : "edge ", e & MASKED ? "masked" : "      ",
+                modes[e >> 8 & 7], e & LOGICAL ? "logical" : "physical", e & REMOTE_IRR ? " remote-irr" : "");
+    }
+}
+static const struct device_ops ioapic_ops = {"ioapic", ioapic_read, ioapic_write, ioapic_reset, ioapic_free, ioapic_print};
 
 struct device *ioapic_new(struct device *lapic, uint8_t id)
 {

@@ -510,7 +510,29 @@ static void lapic_free(struct device *dev)
     alarm_cancel(&((struct lapic *)dev)->timer);
     free(dev);
 }
-static const struct device_ops lapic_ops = {"lapic", lapic_read, lapic_write, lapic_reset, lapic_free};
+
+static void print_vectors(FILE *f, const char *name, const uint32_t *set)
+{
+    fprintf(f, "  %s", name);
+    for (unsigned v = 0; v < 256; v++)
+        if (bit_get(set, v))
+            fprintf(f, " %u", v);
+    fprintf(f, top_bit(set) < 0 ? " (none)\n" : "\n");
+}
+
+static void lapic_print(struct device *dev, FILE *f)
+{
+    static const char *const lvts[LVT_COUNT] = {"TIMER", "THERMAL", "PERF", "LINT0", "LINT1", "ERROR"};
+    const struct lapic *l = (const struct lapic *)dev;
+    fprintf(f, "lapic%u: base=%llx%s%s tpr=%02x ppr=%02x svr=%08x esr=%02x ldr=%08x dfr=%08x icr=%016llx\n", l->id, (unsigned long long)l->base,
+            enabled(l) ? "" : " disabled", x2(l) ? " x2apic" : "", l->tpr, ppr(l), l->svr, l->esr, l->ldr, l->dfr, (unsigned long long)l->icr);
+    for (unsigned i = 0; i < LVT_COUNT; i++)
+        fprintf(f, "  LVT %-7s 0x%08x vec=%-3u %s%s\n", lvts[i], l->lvt[i], l->lvt[i] & 0xff, l->lvt[i] & LVT_MASKED ? "masked" : "open",
+                l->lvt[i] & LVT_PENDING ? " pending" : "");
+    print_vectors(f, "ISR", l->isr);
+    print_vectors(f, "IRR", l->irr);
+}
+static const struct device_ops lapic_ops = {"lapic", lapic_read, lapic_write, lapic_reset, lapic_free, lapic_print};
 
 struct device *lapic_new(struct clock *clock, uint8_t id, struct irq_line output)
 {

@@ -19,6 +19,7 @@ struct pc {
     struct device *devices[MAX_DEVICES]; unsigned device_count; /* all of them, in order of making */
     struct device *lapic, *ioapic, *pic, *pit, *rtc, *hpet, *pm, *pci, *keyboard, *fwcfg, *serial[2];
     uint8_t wires[16];             /* by ISA IRQ: bits of WIRE_ */
+    uint64_t rises[16];            /* by ISA IRQ, for `info irq` */
     uint64_t lapic_at, pm_at;      /* where they are mapped; UNMAPPED: nowhere */
     bool failed;                   /* something could not be made */
 };
@@ -28,6 +29,7 @@ struct pc {
 static void isa_set(struct pc *pc, int irq, uint8_t wire, int level)
 {
     uint8_t *wires = &pc->wires[irq & 15];
+    pc->rises[irq & 15] += level && !*wires;
     *wires = (uint8_t)(level ? *wires | wire : *wires & ~wire);
     pic_set_irq(pc->pic, irq, *wires != 0);
     ioapic_set_irq(pc->ioapic, irq == IRQ_TIMER ? IOAPIC_TIMER_PIN : irq, *wires != 0);
@@ -173,7 +175,8 @@ static void add_isa_devices(struct pc *pc)
     ports(pc, 0x92, 1, own(pc, port92_new(c->reset_request, a20)), 0);
     ports(pc, 0xe9, 1, own(pc, debugcon_new(c->debug_console)), 0);
     if (c->debug_exit)
-        ports(pc, 0x501, 4, own(pc, debugexit_new(c->debug_exit, c->debug_exit_ctx)), 0);
+        ports(pc, c->debug_exit_size ? c->debug_exit_port : 0x501, c->debug_exit_size ? c->debug_exit_size : 4,
+              own(pc, debugexit_new(c->debug_exit, c->debug_exit_ctx)), 0);
 }
 
 static void add_chipset(struct pc *pc)
@@ -364,3 +367,19 @@ struct device *pc_serial(struct pc *pc, unsigned index) { return index < 2 ? pc-
 struct device *pc_lapic(struct pc *pc) { return pc->lapic; }
 struct device *pc_pm(struct pc *pc) { return pc->pm; }
 struct device *pc_keyboard(struct pc *pc) { return pc->keyboard; }
+
+/* --- For the monitor */
+void pc_print_pic(struct pc *pc, FILE *f)
+{
+    struct device *const devices[] = {pc->pic, pc->ioapic, pc->lapic};
+    for (unsigned i = 0; i < sizeof devices / sizeof *devices; i++)
+        devices[i]->ops->print(devices[i], f);
+}
+
+void pc_print_irq(struct pc *pc, FILE *f)
+{
+    fprintf(f, "IRQ statistics:\n");
+    for (unsigned i = 0; i < 16; i++)
+        if (pc->rises[i])
+            fprintf(f, "%2u: %" PRIu64 "\n", i, pc->rises[i]);
+}

@@ -219,7 +219,17 @@ static void pic_reset(struct device *dev)
 }
 
 static void pic_free(struct device *dev) { free(dev); }
-static const struct device_ops pic_ops = {"pic", pic_read, pic_write, pic_reset, pic_free};
+
+static void pic_print(struct device *dev, FILE *f)
+{
+    struct pic *p = (struct pic *)dev;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct chip *c = &p->chip[i];
+        fprintf(f, "pic%u: irr=%02x imr=%02x isr=%02x hprio=%u irq_base=%02x rr_sel=%u elcr=%02x fnm=%u\n", i, c->irr, c->imr, c->isr,
+                (c->lowest + 1) & 7, c->base, c->read_isr, c->elcr, c->special_nested);
+    }
+}
+static const struct device_ops pic_ops = {"pic", pic_read, pic_write, pic_reset, pic_free, pic_print};
 
 struct device *pic_new(struct irq_line output)
 {

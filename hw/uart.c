@@ -92,6 +92,15 @@ size_t uart_receive(struct device *dev, const uint8_t *bytes, size_t size)
     return n;
 }
 
+/* A NUL that LSR.BI marks (PC16550D, 8.4). */
+void uart_break(struct device *dev)
+{
+    struct uart *u = (struct uart *)dev;
+    put(u, 0);
+    u->lsr |= LSR_BI;
+    update(u);
+}
+
 void uart_on_room(struct device *dev, void (*room)(void *), void *ctx)
 {
     struct uart *u = (struct uart *)dev;

@@ -337,8 +337,41 @@ static void storms(void)
     teardown(&r);
 }
 
+/* What the monitor shows, and the exit port where -device puts it. */
+static void shown(void)
+{
+    struct rig r = {.clock = FAKE_CLOCK, .ram = calloc(1, RAM_SIZE), .exit_status = -1};
+    struct pc_config c = config_of(&r, RAM_SIZE);
+    char error[200], *text = NULL;
+    size_t size = 0;
+    c.debug_exit_port = 0xf4;
+    c.debug_exit_size = 4;
+    r.pc = pc_new(&c, error, sizeof error);
+    if (!CHECK("pc_new", r.pc != NULL, 1))
+        return;
+    out(&r, 0x501, 1, 1);
+    CHECK("nothing at the usual place", r.exit_status, -1);
+    out(&r, 0xf4, 1, 0x10);
+    CHECK("exit port", r.exit_status, 0x21);
+    program_pic(&r);
+    out(&r, 0x21, 1, 0xef);
+    out(&r, 0x3f8 + 4, 1, 8);
+    out(&r, 0x3f8 + 1, 1, 2); /* the empty transmitter interrupts */
+    FILE *f = open_memstream(&text, &size);
+    pc_print_pic(r.pc, f);
+    pc_print_irq(r.pc, f);
+    fclose(f);
+    CHECK("pic0", strstr(text, "pic0: irr=10 imr=ef isr=00 hprio=0 irq_base=20") != NULL, 1);
+    CHECK("ioapic", strstr(text, "pin 4 ") != NULL, 1);
+    CHECK("lapic", strstr(text, "LVT LINT0   0x00000700") != NULL, 1);
+    CHECK("irq", strstr(text, " 4: 1\n") != NULL, 1);
+    free(text);
+    teardown(&r);
+}
+
 int main(void)
 {
+    shown();
     uart_to_pic();
     timer_to_both();
     level_to_ioapic();

@@ -57,6 +57,18 @@ static void receive(struct rig *r)
     wr(r->d, FCR, 1, 0);
 }
 
+static void breaks(struct rig *r)
+{
+    wr(r->d, MCR, 1, 8);
+    wr(r->d, IER, 1, 4);
+    uart_break(r->d);
+    CHECK("line status interrupt", r->line.level == 1 && (rd(r->d, IIR, 1) & 15) == 6, 1);
+    CHECK("break, with a NUL", rd(r->d, LSR, 1), 0x71);
+    CHECK("the NUL", rd(r->d, DATA, 1), 0);
+    CHECK("over", r->line.level == 0 && rd(r->d, LSR, 1) == 0x60, 1);
+    wr(r->d, IER, 1, 0);
+}
+
 static void causes(struct rig *r)
 {
     wr(r->d, IER, 1, 0);
@@ -96,6 +108,7 @@ int main(void)
     setup(&r);
     registers(&r);
     receive(&r);
+    breaks(&r);
     causes(&r);
     storm(r.d, &r.clock, 8, 100000);
     teardown(&r);
