@@ -159,6 +159,7 @@ struct machine {
     uint64_t clock_base, paused_at; bool paused;
     uint64_t icount_ns;             /* virtual time under icount */
     uint64_t random;                /* state of its generator */
+    bool owns_trace_file;
     struct debugger debug;
     int wake_fd;                    /* wakes the main loop */
     struct watch watches[32]; unsigned watch_count;

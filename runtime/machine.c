@@ -213,9 +213,15 @@ static void line_reset(void *ctx, int pin, int level)
 }
 static void line_shutdown(void *ctx, int pin, int level)
 {
+    struct machine *m = ctx;
     (void)pin;
-    if (level)
-        machine_end_with(ctx, MACHINE_POWER_OFF, 0);
+    if (level && !m->config.no_shutdown) {
+        machine_end_with(m, MACHINE_POWER_OFF, 0);
+    } else if (level) {
+        atomic_fetch_or(&m->requests, REQUEST_STOP);
+        machine_clock_pause(m, true);
+        vcpu_kick(m);
+    }
 }
 static void debug_exit(void *ctx, int status) { machine_end_with(ctx, MACHINE_DEBUG_EXIT, status); }
 
@@ -307,7 +313,7 @@ static struct pc_config pc_config_of(struct machine *m)
         .ram_size = c->ram_size, .ram = m->ram, .clock = &m->clock,
         .cpu_interrupt = {line_interrupt, m}, .cpu_nmi = {line_nmi, m},
         .reset_request = {line_reset, m}, .shutdown_request = {line_shutdown, m},
-        .debug_exit = debug_exit, .debug_exit_ctx = m,
+        .debug_exit = debug_exit, .debug_exit_ctx = m, .debug_exit_port = c->debug_exit_port, .debug_exit_size = c->debug_exit_size,
         .serial = {c->serial[0], c->serial[1]}, .debug_console = c->debug_console,
         .tsc_to_ns = tsc_to_ns, .tsc_ctx = m,
         .kernel = {m->kernel.bytes, m->kernel.size}, .initrd = {m->initrd.bytes, m->initrd.size},
@@ -454,6 +460,8 @@ void machine_free(struct machine *m)
     if (m->model)
         x86_model_free(m->model);
     debug_free(m);
+    if (m->owns_trace_file)
+        fclose(m->config.trace_file);
     free(m->kernel.bytes);
     free(m->initrd.bytes);
     close(m->wake_fd);
@@ -551,6 +559,7 @@ void machine_stop(struct machine *m)
     pthread_mutex_unlock(&m->lock);
 }
 
+bool machine_is_ending(struct machine *m) { return atomic_load(&m->requests) & REQUEST_QUIT; }
 bool machine_is_stopped(struct machine *m) { return atomic_load(&m->requests) & REQUEST_STOP; }
 
 void machine_continue(struct machine *m)
@@ -621,18 +630,62 @@ size_t machine_serial_input(struct machine *m, unsigned port, const uint8_t *byt
     return n;
 }
 
-bool machine_serial_room(struct machine *m, unsigned port)
+void machine_serial_break(struct machine *m, unsigned port)
 {
     pthread_mutex_lock(&m->lock);
-    bool room = uart_has_room(pc_serial(m->pc, port));
+    uart_break(pc_serial(m->pc, port));
     pthread_mutex_unlock(&m->lock);
-    return room;
 }
 
 /* --- For the monitor */
 struct x86_cpu *machine_cpu(struct machine *m) { return &m->vcpu->cpu; }
 struct address_space *machine_memory(struct machine *m) { return pc_memory(m->pc); }
 struct address_space *machine_io(struct machine *m) { return pc_io(m->pc); }
+
+uint32_t machine_io_read(struct machine *m, uint16_t port, unsigned size)
+{
+    pthread_mutex_lock(&m->lock);
+    uint32_t value = (uint32_t)space_read(pc_io(m->pc), port, size);
+    pthread_mutex_unlock(&m->lock);
+    return value;
+}
+
+void machine_io_write(struct machine *m, uint16_t port, unsigned size, uint32_t value)
+{
+    pthread_mutex_lock(&m->lock);
+    space_write(pc_io(m->pc), port, size, value);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void machine_print_pic(struct machine *m, FILE *f)
+{
+    pthread_mutex_lock(&m->lock);
+    pc_print_pic(m->pc, f);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void machine_print_irq(struct machine *m, FILE *f)
+{
+    pthread_mutex_lock(&m->lock);
+    pc_print_irq(m->pc, f);
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* Blocks that were made for other traces go: those with `exec` are not chained. */
+void machine_trace_set(struct machine *m, unsigned trace)
+{
+    m->config.trace = trace;
+    tb_flush_all(m->vcpu);
+}
+
+void machine_trace_file(struct machine *m, FILE *f)
+{
+    fflush(m->config.trace_file);
+    if (m->owns_trace_file)
+        fclose(m->config.trace_file);
+    m->config.trace_file = f;
+    m->owns_trace_file = true;
+}
 
 /* Device registers, in the largest aligned pieces. */
 static bool debug_device(struct machine *m, uint64_t physical, uint8_t *bytes, size_t size, bool write)

@@ -8,7 +8,9 @@
 #include "hw/hw.h"
 
 enum tier { TIER_INTERP, TIER_TCG };
-enum trace { TRACE_IN_ASM = 1, TRACE_IR = 2, TRACE_IR_OPT = 4, TRACE_OUT_ASM = 8, TRACE_INT = 16, TRACE_EXEC = 32, TRACE_CPU = 64, TRACE_MMU = 128 };
+enum trace { TRACE_IN_ASM = 1, TRACE_IR = 2, TRACE_IR_OPT = 4, TRACE_OUT_ASM = 8, TRACE_INT = 16, TRACE_EXEC = 32, TRACE_CPU = 64, TRACE_MMU = 128, TRACE_NOCHAIN = 256 };
+enum { TRACE_RANGES = 8 };
+struct trace_range { uint64_t first, last; };
 struct machine;
 struct machine_config {
     uint64_t ram_size;
@@ -19,7 +21,9 @@ struct machine_config {
     const char *kernel, *initrd, *append, *bios; /* paths; append is text */
     struct chardev serial[2], debug_console;
     unsigned trace; FILE *trace_file;
-    bool no_reboot;
+    struct trace_range trace_range[TRACE_RANGES]; unsigned trace_ranges; /* code at these PCs alone; none: all */
+    bool no_reboot, no_shutdown;   /* what else would reboot ends; what would end stops */
+    uint16_t debug_exit_port, debug_exit_size; /* hw.h */
     bool stats;
     size_t code_buffer_size;       /* 0: default */
     uint64_t raw_entry;            /* tests: a flat image loaded at this physical address and entered there in... see raw_mode */
@@ -38,13 +42,20 @@ void machine_reset(struct machine *);
 void machine_power_button(struct machine *);
 void machine_nmi(struct machine *);
 bool machine_is_stopped(struct machine *);
+bool machine_is_ending(struct machine *);      /* async-signal-safe */
 /* Main loop: calls ready(ctx, events) when fd is (poll events); for terminals. remove with events 0. */
 bool machine_watch(struct machine *, int fd, short events, void (*ready)(void *ctx, short events), void *ctx);
 size_t machine_serial_input(struct machine *, unsigned port, const uint8_t *, size_t); /* how many bytes the UART took */
-bool machine_serial_room(struct machine *, unsigned port);
+void machine_serial_break(struct machine *, unsigned port);
 struct x86_cpu *machine_cpu(struct machine *);  /* stopped machines only */
 struct address_space *machine_memory(struct machine *);
 struct address_space *machine_io(struct machine *);
+uint32_t machine_io_read(struct machine *, uint16_t port, unsigned size);
+void machine_io_write(struct machine *, uint16_t port, unsigned size, uint32_t value);
+void machine_trace_set(struct machine *, unsigned trace);   /* stopped machines only, as the next */
+void machine_trace_file(struct machine *, FILE *);          /* owned by the machine from now on */
+void machine_print_pic(struct machine *, FILE *);  /* `info pic` */
+void machine_print_irq(struct machine *, FILE *);  /* `info irq` */
 void machine_print_jit(struct machine *, FILE *);  /* `info jit` */
 void machine_print_tlb(struct machine *, FILE *);  /* `info tlb`, `info mem` */
 void machine_stats_print(struct machine *, FILE *, bool json);

@@ -1,6 +1,6 @@
 /* SIGSEGV in translated code: a guest access at a non-canonical address, which the flat tables send to a
  * non-canonical host address (backend-tcg.h).  It goes on at the access's slow path.  Any other SIGSEGV is a
- * bug of ours and takes the default action. */
+ * bug of ours, for whoever handled the signal before. */
 #define _GNU_SOURCE
 #include "runtime/internal.h"
 #include <signal.h>
@@ -10,6 +10,7 @@
 #include <ucontext.h>
 
 static __thread struct vcpu *running;
+static struct sigaction before_segv, before_bus; /* the process's, as the handler is */
 #define ALT_STACK (64u * 1024)
 
 static void on_segv(int number, siginfo_t *info, void *context)
@@ -25,14 +26,17 @@ static void on_segv(int number, siginfo_t *info, void *context)
             return;
         }
     }
-    signal(number, SIG_DFL); /* returns to the fault, which now ends the process */
+    sigaction(number, number == SIGSEGV ? &before_segv : &before_bus, NULL); /* returns to the fault, which now goes there */
 }
 
 bool signals_install(char *error, size_t size)
 {
     struct sigaction action = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    struct sigaction old;
     sigemptyset(&action.sa_mask);
-    if (sigaction(SIGSEGV, &action, NULL) == 0 && sigaction(SIGBUS, &action, NULL) == 0)
+    if (sigaction(SIGSEGV, NULL, &old) == 0 && old.sa_sigaction == on_segv)
+        return true; /* another machine's */
+    if (sigaction(SIGSEGV, &action, &before_segv) == 0 && sigaction(SIGBUS, &action, &before_bus) == 0)
         return true;
     snprintf(error, size, "cannot install the SIGSEGV handler");
     return false;

@@ -1,247 +1,190 @@
-/* tierce: boots a guest on the emulated PC.  Parses the command line, wires the terminal to the serial ports and
- * the monitor, and runs the machine until it ends.
+/* tierce: boots a guest on the emulated PC.  Parses the command line, wires streams to serial ports, monitors and gdb,
+ * and runs the machine until it ends.
  * Exit status: 0 power-off or quit, 1 failure, 2 usage, or what the guest gave isa-debug-exit. */
 #define _GNU_SOURCE
-#include "tools/tierce/monitor.h"
+#include "tools/tierce/console.h"
+#include "tools/tierce/gdb.h"
 #include "tools/tierce/options.h"
 #include "tools/tierce/terminal.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
-enum { ESCAPE = 1 /* Ctrl-A */, BUFFER = 4096, LINE = 256 };
-struct console {
+/* All that hangs on a run, beside the machine. */
+struct run {
+    struct options *options;
     struct machine *machine;
-    int serial_port;              /* whose input standard input is; -1: none */
-    bool shares_monitor;          /* Ctrl-A C switches */
-    bool in_monitor, escaped, stopped;
-    uint8_t pending[BUFFER]; size_t pending_size;
-    int retry_fd;                 /* timer: the UART was full */
-    char line[LINE]; unsigned line_size;
+    struct stream *serial[MAX_SERIAL], *monitor[MAX_MONITORS], *debugcon, *gdb_stream;
+    struct console *consoles[MAX_SERIAL + MAX_MONITORS]; unsigned console_count;
+    struct gdb *gdb;
+    char error[400];
 };
 
 /* The signal handlers' way to the machine. */
 static struct machine *running;
 static void quit_signal(int sig)
 {
+    static const char text[] = "tierce: terminating on a signal\n";
     (void)sig;
-    if (running)
-        machine_quit(running);
-}
-
-static void say(const char *text) { terminal_write(STDOUT_FILENO, text, strlen(text)); }
-static void watch_input(struct console *c, bool on);
-
-/* --- Monitor lines */
-static void monitor_run(struct console *c)
-{
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    if (!out)
+    if (!running || machine_is_ending(running))
         return;
-    c->line[c->line_size] = 0;
-    c->line_size = 0;
-    monitor_command(c->machine, c->line, &c->stopped, out);
-    fclose(out);
-    terminal_write(STDOUT_FILENO, text, size);
-    free(text);
-    say(MONITOR_PROMPT);
-}
-
-static void monitor_byte(struct console *c, uint8_t byte)
-{
-    bool echo = terminal_is_raw();
-    if (byte == '\r' || byte == '\n') {
-        if (echo)
-            say("\n");
-        monitor_run(c);
-    } else if (byte == 8 || byte == 127) {
-        if (c->line_size && echo)
-            say("\b \b");
-        c->line_size -= c->line_size > 0;
-    } else if (byte >= 32 && c->line_size < LINE - 1) {
-        c->line[c->line_size++] = (char)byte;
-        if (echo)
-            terminal_write(STDOUT_FILENO, &byte, 1);
-    }
-}
-
-/* --- Input */
-static void flush_pending(struct console *c)
-{
-    size_t n = c->serial_port < 0 ? c->pending_size : machine_serial_input(c->machine, (unsigned)c->serial_port, c->pending, c->pending_size);
-    memmove(c->pending, c->pending + n, c->pending_size -= n);
-    if (c->pending_size) {
-        struct itimerspec soon = {.it_value = {.tv_nsec = 1000000}};
-        timerfd_settime(c->retry_fd, 0, &soon, NULL);
-    }
-    watch_input(c, !c->pending_size);
-}
-
-static void retry(void *ctx, short events)
-{
-    uint64_t count;
-    (void)events;
-    struct console *c = ctx;
-    if (read(c->retry_fd, &count, sizeof count) > 0)
-        flush_pending(c);
-}
-
-static void escape(struct console *c, uint8_t byte)
-{
-    switch (byte) {
-    case 'x': case 'X':
-        say("\ntierce: terminated\n");
-        machine_quit(c->machine);
-        break;
-    case 'c': case 'C':
-        c->in_monitor = !c->in_monitor;
-        if (c->in_monitor)
-            say("\n" MONITOR_PROMPT);
-        break;
-    case ESCAPE: c->pending[c->pending_size++] = ESCAPE; break;
-    case 'h': case 'H': case '?':
-        say("\nC-a h  this help\nC-a x  end\nC-a c  monitor and back\nC-a C-a  send C-a\n");
-        break;
-    default: break;
-    }
-}
-
-static void input_byte(struct console *c, uint8_t byte)
-{
-    if (c->escaped) {
-        c->escaped = false;
-        escape(c, byte);
-    } else if (byte == ESCAPE && c->shares_monitor) {
-        c->escaped = true;
-    } else if (c->in_monitor) {
-        monitor_byte(c, byte);
-    } else {
-        c->pending[c->pending_size++] = byte;
-    }
-}
-
-static void input(void *ctx, short events)
-{
-    struct console *c = ctx;
-    uint8_t bytes[BUFFER / 2];
-    (void)events;
-    ssize_t n = read(STDIN_FILENO, bytes, sizeof bytes);
-    if (n <= 0) {
-        if (n == 0 || (errno != EAGAIN && errno != EINTR))
-            machine_watch(c->machine, STDIN_FILENO, 0, NULL, NULL); /* its end: the guest goes on without */
+    machine_quit(running);
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
         return;
-    }
-    for (ssize_t i = 0; i < n; i++)
-        input_byte(c, bytes[i]);
-    if (c->pending_size)
-        flush_pending(c);
 }
 
-static void watch_input(struct console *c, bool on)
+static void signals(void)
 {
-    machine_watch(c->machine, STDIN_FILENO, on ? POLLIN : 0, input, c);
+    static const int ending[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = quit_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    for (unsigned i = 0; i < sizeof ending / sizeof *ending; i++)
+        sigaction(ending[i], &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
 }
 
-/* --- Output */
-static void out_fd(void *ctx, const uint8_t *bytes, size_t size) { terminal_write((int)(intptr_t)ctx, bytes, size); }
-static void out_nothing(void *ctx, const uint8_t *bytes, size_t size) { (void)ctx; (void)bytes; (void)size; }
-
-static bool open_output(const char *path, struct chardev *to)
+/* --- Before the machine: files, sockets, terminals */
+static bool open_one(struct run *r, const struct stream_spec *spec, const char *label, struct stream **to)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        fprintf(stderr, "tierce: cannot write '%s': %s\n", path, strerror(errno));
-        return false;
-    }
-    *to = (struct chardev){out_fd, (void *)(intptr_t)fd};
-    return true;
+    return (*to = stream_open(spec, label, r->error, sizeof r->error)) != NULL;
 }
 
-static bool wire(struct options *o, struct console *c)
+static bool open_streams(struct run *r)
 {
-    struct chardev standard = {out_fd, (void *)(intptr_t)STDOUT_FILENO}, nothing = {out_nothing, NULL};
-    c->serial_port = -1;
-    for (unsigned i = 0; i < 2; i++) {
-        o->machine.serial[i] = nothing;
-        if (o->serial[i] == SERIAL_STDIO || o->serial[i] == SERIAL_MON_STDIO) {
-            o->machine.serial[i] = standard;
-            c->serial_port = (int)i;
-            c->shares_monitor = o->serial[i] == SERIAL_MON_STDIO;
-        } else if (o->serial[i] == SERIAL_FILE && !open_output(o->serial_file[i], &o->machine.serial[i])) {
+    static const char *const labels[MAX_SERIAL] = {"serial0", "serial1"};
+    struct options *o = r->options;
+    for (unsigned i = 0; i < o->serials; i++) {
+        if (!open_one(r, &o->serial[i], labels[i], &r->serial[i]))
             return false;
-        }
+        o->machine.serial[i] = stream_chardev(r->serial[i]);
     }
-    c->in_monitor = o->monitor_stdio;
-    o->machine.debug_console = nothing;
-    if (o->debugcon && !strcmp(o->debugcon, "stdio"))
-        o->machine.debug_console = standard;
-    else if (o->debugcon && !open_output(o->debugcon, &o->machine.debug_console))
-        return false;
-    o->machine.trace_file = stderr;
-    if (o->trace_path && !(o->machine.trace_file = fopen(o->trace_path, "w"))) {
-        fprintf(stderr, "tierce: cannot write '%s': %s\n", o->trace_path, strerror(errno));
-        return false;
+    for (unsigned i = 0; i < o->monitors; i++)
+        if (!open_one(r, &o->monitor[i], "monitor", &r->monitor[i]))
+            return false;
+    if (o->has_debugcon) {
+        if (!open_one(r, &o->debugcon, "debugcon", &r->debugcon))
+            return false;
+        o->machine.debug_console = stream_chardev(r->debugcon);
     }
-    return true;
+    return !o->has_gdb || open_one(r, &o->gdb, "gdb", &r->gdb_stream);
+}
+
+static bool open_trace(struct run *r)
+{
+    struct machine_config *m = &r->options->machine;
+    m->trace_file = stderr;
+    if (!r->options->trace_path || (m->trace_file = fopen(r->options->trace_path, "w")))
+        return true;
+    snprintf(r->error, sizeof r->error, "-D: cannot write '%s': %s", r->options->trace_path, strerror(errno));
+    return false;
+}
+
+/* --- After it: who gets the input */
+static bool add_console(struct run *r, struct stream *stream, int port, bool with_monitor)
+{
+    struct console *c = console_new(r->machine, stream, port, with_monitor);
+    if (!c)
+        snprintf(r->error, sizeof r->error, "out of memory for the consoles");
+    else
+        r->consoles[r->console_count++] = c;
+    return c != NULL;
+}
+
+static bool attach(struct run *r)
+{
+    const struct options *o = r->options;
+    bool terminal = false, signals_too = true;
+    for (unsigned i = 0; i < o->serials; i++) {
+        terminal |= stream_is_stdio(r->serial[i]);
+        signals_too &= !(stream_is_stdio(r->serial[i]) && (o->serial[i].mux || o->nographic));
+    }
+    for (unsigned i = 0; i < o->monitors; i++)
+        terminal |= stream_is_stdio(r->monitor[i]);
+    if (terminal)
+        terminal_raw(signals_too); /* Ctrl-C is the guest's, but where the terminal is a serial port or monitor alone */
+    for (unsigned i = 0; i < o->serials; i++)
+        if (!add_console(r, r->serial[i], (int)i, o->serial[i].mux))
+            return false;
+    for (unsigned i = 0; i < o->monitors; i++)
+        if (!add_console(r, r->monitor[i], -1, true))
+            return false;
+    if (!r->gdb_stream || (r->gdb = gdb_new(r->machine, r->gdb_stream)))
+        return true;
+    snprintf(r->error, sizeof r->error, "out of memory for gdb");
+    return false;
+}
+
+static void close_all(struct run *r)
+{
+    for (unsigned i = 0; i < r->console_count; i++)
+        console_free(r->consoles[i]);
+    gdb_free(r->gdb);
+    if (r->machine)
+        machine_free(r->machine);
+    for (unsigned i = 0; i < MAX_SERIAL; i++)
+        stream_close(r->serial[i]);
+    for (unsigned i = 0; i < MAX_MONITORS; i++)
+        stream_close(r->monitor[i]);
+    stream_close(r->debugcon);
+    stream_close(r->gdb_stream);
+    FILE *trace = r->options->machine.trace_file;
+    if (trace && trace != stderr)
+        fclose(trace);
+}
+
+static int fail(struct run *r, int status)
+{
+    terminal_restore();
+    fprintf(stderr, "tierce: %s\n", r->error);
+    close_all(r);
+    return status;
 }
 
 static int run(struct options *o)
 {
-    struct console c = {0};
-    char error[300];
+    struct run r = {.options = o};
     bool usage;
     int status = 0;
-    if (!wire(o, &c))
-        return 1;
-    c.machine = machine_new(&o->machine, error, sizeof error, &usage);
-    if (!c.machine) {
-        fprintf(stderr, "tierce: %s\n", error);
-        return usage ? 2 : 1;
-    }
-    c.stopped = o->machine.start_stopped;
-    c.retry_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    machine_watch(c.machine, c.retry_fd, POLLIN, retry, &c);
-    running = c.machine;
-    signal(SIGINT, quit_signal);
-    signal(SIGTERM, quit_signal);
-    signal(SIGPIPE, SIG_IGN);
-    if ((c.serial_port >= 0 || c.in_monitor) && fcntl(STDIN_FILENO, F_GETFD) >= 0) {
-        terminal_raw();
-        watch_input(&c, true);
-    }
-    if (c.in_monitor)
-        say(MONITOR_PROMPT);
-    enum machine_end end = machine_run(c.machine, &status);
-    running = NULL;
+    if (!open_streams(&r) || !open_trace(&r))
+        return fail(&r, 1);
+    r.machine = machine_new(&o->machine, r.error, sizeof r.error, &usage);
+    if (!r.machine)
+        return fail(&r, usage ? 2 : 1);
+    running = r.machine;
+    signals();
+    if (!attach(&r))
+        return fail(&r, 1);
+    enum machine_end end = machine_run(r.machine, &status);
+    int code = end == MACHINE_DEBUG_EXIT ? status & 0xff : end == MACHINE_ERROR ? 1 : 0;
+    if (r.gdb)
+        gdb_exited(r.gdb, code);
     terminal_restore();
     if (o->machine.stats)
-        machine_stats_print(c.machine, stderr, o->stats_json);
-    machine_free(c.machine);
-    if (o->machine.trace_file != stderr)
-        fclose(o->machine.trace_file);
-    return end == MACHINE_DEBUG_EXIT ? status & 0xff : end == MACHINE_ERROR ? 1 : 0;
+        machine_stats_print(r.machine, stderr, o->stats_json);
+    running = NULL;
+    close_all(&r);
+    return code;
 }
 
 int main(int argc, char **argv)
 {
     struct options o;
-    char error[300];
+    char error[400];
+    terminal_init();
     if (options_parse(&o, argc, argv, error, sizeof error)) {
         fprintf(stderr, "tierce: %s\n", error);
         return 2;
     }
     switch (o.action) {
     case DO_HELP: options_help(stdout); return 0;
-    case DO_VERSION: puts("tierce 0.1"); return 0;
+    case DO_VERSION: puts("tierce " TIERCE_VERSION); return 0;
     case DO_CPU_HELP: x86_model_list(stdout); return 0;
     case DO_TRACE_HELP: options_trace_help(stdout); return 0;
+    case DO_MACHINE_HELP: puts("Supported machines are:\npc  i440FX and PIIX3, as QEMU's pc (default)"); return 0;
+    case DO_DEVICE_HELP: puts("name \"isa-debug-exit\", bus ISA: iobase=PORT (default 0x501), iosize=1|2|4 (default 2)"); return 0;
+    case DO_ACCEL_HELP: puts("Accelerators supported:\ntcg"); return 0;
     case DO_RUN: break;
     }
     return run(&o);

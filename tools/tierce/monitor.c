@@ -1,230 +1,195 @@
-/* The monitor: `info`, `x`, `xp` and the commands that steer the machine, as in QEMU. */
-#include "tools/tierce/monitor.h"
+/* The monitor's line and its table of commands. */
+#include "tools/tierce/monitor_internal.h"
+#include "tools/tierce/options.h"
 #include <ctype.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct context { struct machine *machine; bool *stopped; FILE *out; const char *arguments; };
+/* --- Commands that steer */
+static void command_quit(struct command *c) { machine_quit(c->machine); }
+static void command_reset(struct command *c) { machine_reset(c->machine); }
+static void command_powerdown(struct command *c) { machine_power_button(c->machine); }
+static void command_nmi(struct command *c) { machine_nmi(c->machine); }
+static void command_stop(struct command *c) { c->stopped = true; }
+static void command_cont(struct command *c) { c->stopped = false; }
 
-static void info_registers(struct context *c) { x86_state_print(c->out, &machine_cpu(c->machine)->state); }
-static void info_tlb(struct context *c) { machine_print_tlb(c->machine, c->out); }
-static void info_jit(struct context *c) { machine_print_jit(c->machine, c->out); }
-static void info_status(struct context *c) { fprintf(c->out, "VM status: %s\n", *c->stopped ? "paused" : "running"); }
-static void info_version(struct context *c) { fprintf(c->out, "tierce 0.1\n"); }
-static void info_mtree(struct context *c)
+static void command_log(struct command *c)
 {
-    fprintf(c->out, "memory\n");
-    space_print(c->out, machine_memory(c->machine));
-    fprintf(c->out, "io\n");
-    space_print(c->out, machine_io(c->machine));
-}
-
-static const struct { const char *name; void (*run)(struct context *); const char *help; } infos[] = {
-    {"registers", info_registers, "CPU registers"}, {"mem", info_tlb, "mapped pages"}, {"tlb", info_tlb, "mapped pages"},
-    {"mtree", info_mtree, "memory and I/O map"}, {"jit", info_jit, "translations"}, {"status", info_status, "running or paused"},
-    {"version", info_version, "version"},
-};
-
-static void command_info(struct context *c)
-{
-    for (unsigned i = 0; i < sizeof infos / sizeof *infos; i++)
-        if (!strcmp(infos[i].name, c->arguments)) {
-            infos[i].run(c);
-            return;
-        }
-    fprintf(c->out, "info: '%s' is not known; accepted:", c->arguments);
-    for (unsigned i = 0; i < sizeof infos / sizeof *infos; i++)
-        fprintf(c->out, " %s", infos[i].name);
-    fputc('\n', c->out);
-}
-
-/* --- Expressions: numbers and $registers, + - and * from left to right */
-static bool term(struct context *c, const char **at, uint64_t *v)
-{
-    while (isspace((unsigned char)**at))
-        ++*at;
-    if (**at != '$') {
-        char *end;
-        *v = strtoull(*at, &end, 0);
-        bool ok = end != *at;
-        *at = end;
-        return ok;
-    }
-    size_t n = strspn(++*at, "abcdefghijklmnopqrstuvwxyz0123456789_");
-    for (unsigned i = 0; i < x86_guest.slot_count; i++) {
-        const struct ir_slot *s = &x86_guest.slots[i];
-        if (strlen(s->name) != n || strncmp(s->name, *at, n) || ir_type_bytes((enum ir_type)s->type) > 8)
-            continue;
-        *v = 0;
-        memcpy(v, (char *)&machine_cpu(c->machine)->state + s->offset, ir_type_bytes((enum ir_type)s->type));
-        *at += n;
-        return true;
-    }
-    return false;
-}
-
-static bool expression(struct context *c, const char *at, uint64_t *v)
-{
-    if (!term(c, &at, v))
-        return false;
-    for (;;) {
-        uint64_t w;
-        while (isspace((unsigned char)*at))
-            at++;
-        char op = *at++;
-        if (!op)
-            return true;
-        if (!strchr("+-*", op) || !term(c, &at, &w))
-            return false;
-        *v = op == '+' ? *v + w : op == '-' ? *v - w : *v * w;
-    }
-}
-
-static void command_print(struct context *c)
-{
-    uint64_t v;
-    const char *at = c->arguments;
-    if (*at == '/')
-        at += strcspn(at, " ");
-    if (expression(c, at, &v))
-        fprintf(c->out, "0x%" PRIx64 "\n", v);
+    unsigned items = 0;
+    char wrong[64];
+    if (!strcmp(c->arguments, "help") || !*c->arguments)
+        options_trace_help(c->out);
+    else if (!strcmp(c->arguments, "none") || options_trace_parse(c->arguments, &items, wrong, sizeof wrong))
+        machine_trace_set(c->machine, items);
     else
-        fprintf(c->out, "print: '%s' is not an expression of numbers and $registers with + - *\n", c->arguments);
+        fprintf(c->out, "log: unknown item '%s'; `log help` lists them\n", wrong);
 }
 
-/* --- x and xp */
-struct format { unsigned count, size; char kind; };
-
-static unsigned size_of(char c) { return c == 'b' ? 1 : c == 'h' ? 2 : c == 'w' ? 4 : 8; }
-
-static bool format_parse(const char *at, size_t n, struct format *f)
+static void command_logfile(struct command *c)
 {
-    for (const char *end = at + n; at < end; at++) {
-        if (isdigit((unsigned char)*at)) {
-            char *after;
-            f->count = (unsigned)strtoul(at, &after, 10);
-            at = after - 1;
-        } else if (strchr("xduoci", *at)) {
-            f->kind = *at;
-        } else if (strchr("bhwg", *at)) {
-            f->size = size_of(*at);
-        } else {
-            return false;
+    FILE *f = *c->arguments ? fopen(c->arguments, "w") : NULL;
+    if (f)
+        machine_trace_file(c->machine, f);
+    else
+        fprintf(c->out, *c->arguments ? "logfile: cannot write '%s'\n" : "logfile: a file name is missing\n", c->arguments);
+}
+
+static command_fn command_help;
+static const struct { const char *name, *other; command_fn *run; const char *arguments, *help; } commands[] = {
+    {"help", "?", command_help, "[command]", "what there is"},
+    {"info", NULL, command_info, "[item]", "about the machine; `info` lists the items"},
+    {"x", NULL, command_x, "/fmt addr", "guest memory at a linear address; fmt: count, one of x d u o c i, one of b h w g"},
+    {"xp", NULL, command_xp, "/fmt addr", "guest memory at a physical address"},
+    {"print", "p", command_print, "/fmt expr", "value of an expression of numbers, $registers, + - * / % & | ^ ~ ( )"},
+    {"i", NULL, command_in, "/fmt addr", "reads an I/O port"},
+    {"o", NULL, command_out, "/fmt addr value", "writes an I/O port"},
+    {"gva2gpa", NULL, command_gva2gpa, "addr", "physical address of a linear one"},
+    {"memsave", NULL, command_memsave, "addr size file", "saves memory from a linear address"},
+    {"pmemsave", NULL, command_pmemsave, "addr size file", "saves memory from a physical address"},
+    {"log", NULL, command_log, "items", "what is traced, as -d; none: nothing"},
+    {"logfile", NULL, command_logfile, "file", "where it goes"},
+    {"stop", "s", command_stop, "", "stops the machine"},
+    {"cont", "c", command_cont, "", "lets it go on"},
+    {"nmi", NULL, command_nmi, "", "a non-maskable interrupt"},
+    {"system_reset", NULL, command_reset, "", "resets the machine"},
+    {"system_powerdown", NULL, command_powerdown, "", "presses the power button"},
+    {"quit", "q", command_quit, "", "ends the machine"},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static int find(const char *name, size_t length)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        for (unsigned k = 0; k < 2; k++) {
+            const char *is = k ? commands[i].other : commands[i].name;
+            if (is && strlen(is) == length && !strncmp(is, name, length))
+                return i;
         }
-    }
-    return f->count > 0 && f->count <= 65536;
+    return -1;
 }
 
-static void print_value(FILE *out, const struct format *f, uint64_t v)
+static void command_help(struct command *c)
 {
-    unsigned bits = f->size * 8;
-    int64_t s = bits == 64 ? (int64_t)v : (int64_t)(v << (64 - bits)) >> (64 - bits);
-    switch (f->kind) {
-    case 'd': fprintf(out, " %" PRId64, s); break;
-    case 'u': fprintf(out, " %" PRIu64, v); break;
-    case 'o': fprintf(out, " %#" PRIo64, v); break;
-    case 'c': fprintf(out, isprint((int)(v & 0xff)) ? " '%c'" : " '\\x%02x'", (int)(v & 0xff)); break;
-    default: fprintf(out, " 0x%0*" PRIx64, (int)f->size * 2, v); break;
-    }
-}
-
-static void dump_code(struct context *c, uint64_t at, unsigned count, bool physical)
-{
-    uint32_t mode = machine_cpu(c->machine)->state.mode;
-    for (; count; count--) {
-        uint8_t bytes[16];
-        char text[128];
-        unsigned have = 15;
-        while (have && !machine_debug_read(c->machine, at, physical, bytes, have))
-            have--;
-        unsigned n = have ? x86_disassemble(mode, at, bytes, have, text, sizeof text) : 0;
-        if (!n) {
-            fprintf(c->out, "%016" PRIx64 ": %s\n", at, have ? "(bad)" : "cannot read memory");
-            return;
-        }
-        fprintf(c->out, "%016" PRIx64 ": %s\n", at, text);
-        at += n;
-    }
-}
-
-static void dump_values(struct context *c, uint64_t at, const struct format *f, bool physical)
-{
-    unsigned row = 16 / f->size;
-    for (unsigned i = 0; i < f->count; i++, at += f->size) {
-        uint64_t v = 0;
-        if (i % row == 0)
-            fprintf(c->out, "%s%016" PRIx64 ":", i ? "\n" : "", at);
-        if (!machine_debug_read(c->machine, at, physical, &v, f->size)) {
-            fprintf(c->out, " cannot read memory");
-            break;
-        }
-        print_value(c->out, f, v);
-    }
-    fputc('\n', c->out);
-}
-
-static void dump(struct context *c, bool physical)
-{
-    struct format f = {1, 4, 'x'};
-    const char *at = c->arguments;
-    uint64_t address;
-    bool ok = true;
-    if (*at == '/') {
-        size_t n = strcspn(++at, " ");
-        ok = format_parse(at, n, &f);
-        at += n;
-    }
-    if (!ok || !expression(c, at, &address)) {
-        fprintf(c->out, "usage: x/FMT ADDRESS, FMT = count, one of x d u o c i, one of b h w g; it was '%s'\n", c->arguments);
+    int only = *c->arguments ? find(c->arguments, strlen(c->arguments)) : -1;
+    if (*c->arguments && only < 0) {
+        fprintf(c->out, "unknown command: '%s'\n", c->arguments);
         return;
     }
-    if (f.kind == 'i')
-        dump_code(c, address, f.count, physical);
-    else
-        dump_values(c, address, &f, physical);
-}
-static void command_x(struct context *c) { dump(c, false); }
-static void command_xp(struct context *c) { dump(c, true); }
-static void command_quit(struct context *c) { machine_quit(c->machine); }
-static void command_reset(struct context *c) { machine_reset(c->machine); }
-static void command_stop(struct context *c) { *c->stopped = true; }
-static void command_cont(struct context *c) { *c->stopped = false; }
-static void command_help(struct context *c);
-
-static const struct { const char *name; void (*run)(struct context *); const char *help; } commands[] = {
-    {"help", command_help, "this list"}, {"?", command_help, NULL}, {"info", command_info, "WHAT: registers, mem, tlb, mtree, jit, status, version"},
-    {"x", command_x, "/FMT ADDRESS: guest memory by linear address"}, {"xp", command_xp, "/FMT ADDRESS: by physical address"},
-    {"print", command_print, "EXPRESSION"}, {"p", command_print, NULL}, {"stop", command_stop, "stop the machine"},
-    {"cont", command_cont, "let it run on"}, {"c", command_cont, NULL}, {"system_reset", command_reset, "reset it"},
-    {"quit", command_quit, "end"}, {"q", command_quit, NULL},
-};
-
-static void command_help(struct context *c)
-{
-    for (unsigned i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (commands[i].help)
-            fprintf(c->out, "%-13s %s\n", commands[i].name, commands[i].help);
+    for (int i = 0; i < COMMANDS; i++)
+        if (only < 0 || only == i)
+            fprintf(c->out, "%s%s%s %s -- %s\n", commands[i].name, commands[i].other ? "|" : "", commands[i].other ? commands[i].other : "",
+                    commands[i].arguments, commands[i].help);
 }
 
-void monitor_command(struct machine *m, const char *line, bool *stopped, FILE *out)
+void monitor_command(struct machine *m, const char *line, FILE *out)
 {
-    while (isspace((unsigned char)*line))
-        line++;
-    size_t n = strcspn(line, " /");
-    bool was = *stopped;
+    line += strspn(line, " \t");
+    size_t n = strcspn(line, " \t/");
     if (!*line)
         return;
-    for (unsigned i = 0; i < sizeof commands / sizeof *commands; i++) {
-        if (strlen(commands[i].name) != n || strncmp(commands[i].name, line, n))
-            continue;
-        struct context c = {m, stopped, out, line + n + strspn(line + n, " ")};
-        if (!was)
-            machine_stop(m); /* the state is looked at while nothing runs */
-        commands[i].run(&c);
-        if (!*stopped)
-            machine_continue(m);
+    int found = find(line, n);
+    if (found < 0) {
+        fprintf(out, "unknown command: '%.*s'\n", (int)strcspn(line, " \t"), line);
         return;
     }
-    fprintf(out, "unknown command '%s'; `help` lists the commands\n", line);
+    if (!*commands[found].arguments && line[n + strspn(line + n, " \t")]) {
+        fprintf(out, "%s: extraneous characters at the end of line\n", commands[found].name);
+        return;
+    }
+    bool was = machine_is_stopped(m);
+    if (!was)
+        machine_stop(m); /* the state is looked at while nothing runs */
+    struct command c = {m, &machine_cpu(m)->state, out, line + n + strspn(line + n, " \t"), was};
+    commands[found].run(&c);
+    if (!c.stopped)
+        machine_continue(m);
+}
+
+/* --- The line */
+enum { LINE = 1024 };
+struct monitor { struct machine *machine; struct stream *stream; char line[LINE]; unsigned size; bool cr, escape; };
+
+struct monitor *monitor_new(struct machine *m, struct stream *stream)
+{
+    struct monitor *new = calloc(1, sizeof *new);
+    if (new)
+        *new = (struct monitor){.machine = m, .stream = stream};
+    return new;
+}
+
+void monitor_free(struct monitor *m) { free(m); }
+
+void monitor_prompt(struct monitor *m)
+{
+    stream_print(m->stream, "(tierce) ");
+    if (m->size)
+        stream_write(m->stream, m->line, m->size);
+}
+
+void monitor_greet(struct monitor *m)
+{
+    m->size = 0;
+    stream_print(m->stream, "tierce " TIERCE_VERSION " monitor - type 'help' for more information\n");
+    monitor_prompt(m);
+}
+
+static void run(struct monitor *m)
+{
+    char *text = NULL;
+    size_t size = 0;
+    m->line[m->size] = 0;
+    m->size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        return;
+    monitor_command(m->machine, m->line, out);
+    fclose(out);
+    stream_write(m->stream, text, size);
+    free(text);
+    monitor_prompt(m);
+}
+
+static void erase(struct monitor *m, unsigned count)
+{
+    for (; count && m->size; count--, m->size--)
+        if (stream_echoes(m->stream))
+            stream_print(m->stream, "\b \b");
+}
+
+static unsigned last_word(const struct monitor *m)
+{
+    unsigned at = m->size;
+    while (at && m->line[at - 1] == ' ')
+        at--;
+    while (at && m->line[at - 1] != ' ')
+        at--;
+    return m->size - at;
+}
+
+void monitor_byte(struct monitor *m, uint8_t byte)
+{
+    enum { BACKSPACE = 8, CTRL_U = 21, CTRL_W = 23, ESCAPE = 27, DELETE = 127 };
+    bool after_cr = m->cr;
+    m->cr = byte == '\r';
+    if (m->escape) { /* arrow keys and the like: not for us */
+        m->escape = byte == '[' || byte == 'O' || isdigit(byte) || byte == ';';
+    } else if (byte == '\n' && after_cr) {
+        return;
+    } else if (byte == '\r' || byte == '\n') {
+        if (stream_echoes(m->stream))
+            stream_print(m->stream, "\r\n");
+        run(m);
+    } else if (byte == BACKSPACE || byte == DELETE) {
+        erase(m, 1);
+    } else if (byte == CTRL_U) {
+        erase(m, m->size);
+    } else if (byte == CTRL_W) {
+        erase(m, last_word(m));
+    } else if (byte == ESCAPE) {
+        m->escape = true;
+    } else if (byte >= ' ' && m->size < LINE - 1) {
+        m->line[m->size++] = (char)byte;
+        if (stream_echoes(m->stream))
+            stream_write(m->stream, &byte, 1);
+    }
 }

@@ -1,18 +1,15 @@
-/* terminal.h - standard input and output as the user's side of the serial ports and the monitor.  Main thread,
- * but for output, which any thread may write. */
+/* terminal.h - the mode of the terminal that standard input is, and the signals that concern it. */
 #ifndef TOOLS_TIERCE_TERMINAL_H
 #define TOOLS_TIERCE_TERMINAL_H
 
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
-/* Raw mode, if standard input is a terminal (signals off: Ctrl-C is the guest's).  Restored at exit, and on any
- * signal that ends or stops the process. */
-void terminal_raw(void);
+/* To be called first: the mode is put back at exit, by any signal that ends the process, and while it is stopped.
+ * Closed standard descriptors are opened to /dev/null, so that no file of ours gets their numbers. */
+void terminal_init(void);
+/* Raw mode, if standard input is a terminal.  signals: Ctrl-C and the like remain the terminal's, else they are input. */
+void terminal_raw(bool signals);
 bool terminal_is_raw(void);
-void terminal_restore(void);
-/* All of it, however long the reader takes. */
-void terminal_write(int fd, const void *bytes, size_t size);
+void terminal_restore(void); /* async-signal-safe */
 
 #endif

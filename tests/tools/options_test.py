@@ -1,0 +1,130 @@
+"""The command line: what is taken, and that each mistake gives one line with the mistake, the value and what is accepted."""
+import os, struct, tempfile, unittest
+from lib import *
+
+TALK = guest("talk")
+QUIT = ["-kernel", TALK, "-display", "none"]
+
+
+def status_of(*args, input="q"):
+    return run(*args, input=input)
+
+
+class Wrong(unittest.TestCase):
+    def wrong(self, status, words, *args):
+        got, out, err = run(*args)
+        self.assertEqual(got, status, (args, err))
+        self.assertEqual(out, "", args)
+        self.assertEqual(err.count("\n"), 1, (args, err))
+        self.assertTrue(err.startswith("tierce: "), err)
+        for word in words:
+            self.assertIn(word, err, args)
+
+    def test_usage(self):
+        k = ["-kernel", TALK]
+        for words, args in [
+            (["-m", "'0'", "2M"], ["-m", "0"]), (["-m", "'1T'", "256G"], ["-m", "1T"]), (["'12x'"], ["-m", "12x"]), (["'-5'"], ["-m", "-5"]),
+            (["'nan'"], ["-m", "nan"]), (["'512M,slots=2'"], ["-m", "512M,slots=2"]), (["-m", "argument"], ["-m"]), (["''"], ["-m", ""]),
+            (["-smp", "'2'", "1"], ["-smp", "2"]), (["'cores=4'"], ["-smp", "cores=4"]), (["z80", "x86-64-v2", "486"], [*k, "-cpu", "z80"]),
+            (["frob", "-cpu help"], [*k, "-cpu", "qemu64,+frob"]), (["frob"], [*k, "-cpu", "qemu64,frob=on"]), (["+feature"], [*k, "-cpu", "qemu64,aes"]),
+            (["-frobnicate", "-help"], ["-frobnicate"]), (["--frob"], ["--frob=1"]), (["-kernel"], ["disk.img"]), (["-kernel", "argument"], ["-kernel"]),
+            (["-device", "'e1000'", "isa-debug-exit"], ["-device", "e1000"]), (["iobase=zz"], ["-device", "isa-debug-exit,iobase=zz"]),
+            (["iosize=3"], ["-device", "isa-debug-exit,iosize=3"]), (["x=1"], ["-device", "isa-debug-exit,x=1"]), (["65536"], ["-device", "isa-debug-exit,iobase=65536"]),
+            (["-drive", "file=x", "-kernel"], ["-drive", "file=x"]), (["-hda", "x"], ["-hda", "x"]), (["-cdrom"], ["-cdrom", "x"]), (["-bios", "-kernel"], ["-bios", "x"]),
+            (["-netdev", "none"], ["-netdev", "user,id=n"]), (["-nic"], ["-net", "user"]), (["-tier", "'jit'", "interp, tcg"], ["--tier=jit"]),
+            (["llvm", "interp, tcg"], ["--tier=llvm"]), (["kvm", "interp, tcg"], ["--tier=kvm"]), (["-accel", "kvm", "tcg"], ["-accel", "kvm"]),
+            (["-enable-kvm"], ["-enable-kvm"]), (["-machine", "q35", "pc"], ["-M", "q35"]), (["-display", "'gtk'", "none"], ["-display", "gtk"]),
+            (["-serial", "'com7'", "stdio"], [*k, "-serial", "com7"]), (["tcp"], [*k, "-serial", "tcp:nowhere"]), (["99999"], [*k, "-serial", "tcp::99999"]),
+            (["two serial"], [*k, "-serial", "null", "-serial", "null", "-serial", "null"]), (["stdio", "2 times", "mon:stdio"], [*k, "-serial", "stdio", "-monitor", "stdio"]),
+            (["stdio"], [*k, "-serial", "stdio", "-debugcon", "stdio"]), (["mon:file:x"], [*k, "-serial", "mon:file:x"]), (["-monitor"], [*k, "-monitor", "frob"]),
+            (["-d", "in_asm,frob", "in_asm,ir"], ["-d", "in_asm,frob"]), (["-d"], ["-d", ""]), (["-dfilter", "5"], [*k, "-dfilter", "5"]), (["9..5"], [*k, "-dfilter", "9..5"]),
+            (["-stats", "'xml'", "json"], ["--stats=xml"]), (["-icount"], ["--icount=7"]), (["-no-reboot", "no argument", "'x'"], ["-no-reboot=x"]),
+            (["nothing to run", "-kernel"], []), (["-initrd", "-kernel"], ["-initrd", TALK]), (["-append", "-kernel"], ["-append", "x"]),
+            (["-gdb"], [*k, "-gdb", "file:x"]), (["-tb-size", "0"], ["-tb-size", "0"]), (["-cache"], ["--cache=/x"]), (["-check"], ["--check=interp"]), (["-rtc"], ["-rtc", "base=localtime"]),
+        ]:
+            with self.subTest(args=args):
+                self.wrong(2, words, *args)
+
+    def test_failures(self):
+        with tempfile.TemporaryDirectory() as d:
+            def file(name, content):
+                path = os.path.join(d, name)
+                with open(path, "wb") as f:
+                    f.write(content)
+                return path
+            elf = content(TALK)
+            arm = bytearray(elf)
+            struct.pack_into("<H", arm, 18, 40)
+            big = file("big", b"")
+            os.truncate(big, 64 << 20)
+            taken = os.path.join(d, "taken.sock")
+            for words, args in [
+                (["/none", "No such file"], ["-kernel", "/none"]), (["not a regular file"], ["-kernel", d]), (["0 bytes"], ["-kernel", file("empty", b"")]),
+                (["neither bzImage, ELF nor Multiboot", "23 21"], ["-kernel", file("script", b"#!/bin/sh\n")]),
+                (["truncated"], ["-kernel", file("short", elf[:4200])]), (["ends inside its header"], ["-kernel", file("stub", elf[:20])]),
+                (["machine 40", "3"], ["-kernel", file("arm", bytes(arm))]), (["initrd", "does not fit"], ["-kernel", TALK, "-m", "32", "-initrd", big]),
+                (["/none", "No such file"], ["-kernel", TALK, "-initrd", "/none"]), (["-D", "/none/log", "No such file"], ["-kernel", TALK, "-D", "/none/log"]),
+                (["serial0", "/none/out"], ["-kernel", TALK, "-serial", "file:/none/out"]), (["monitor", "/none/s"], ["-kernel", TALK, "-serial", "null", "-monitor", "unix:/none/s,server,nowait"]),
+                (["serial0", "refused"], ["-kernel", TALK, "-serial", "tcp:127.0.0.1:1"]), (["command line of 70000 bytes"], ["-kernel", TALK, "-append", "x" * 70000]),
+            ]:
+                with self.subTest(args=args[:6]):
+                    self.wrong(1, words, *args)
+
+
+class Taken(unittest.TestCase):
+    def test_sizes(self):
+        """The guest's RAM ends where -m says: the monitor can read the last byte, and not the next."""
+        for text, size in [("64", 64 << 20), ("64M", 64 << 20), ("size=48M", 48 << 20), ("0.25G", 256 << 20), ("32768k", 32 << 20), ("67108864b", 64 << 20)]:
+            with self.subTest(m=text):
+                line = "xp/1xb %d\nxp/1xb %d\nquit\n" % (size - 1, size)
+                status, out, err = run("-m", text, "-kernel", TALK, "-serial", "null", "-monitor", "stdio", input=line)
+                self.assertEqual(status, 0, err)
+                self.assertRegex(out, r"%016x: 0x00\n" % (size - 1))
+                self.assertRegex(out, r"%016x: Cannot access memory" % size)
+
+    def test_accepted(self):
+        for args in [["-smp", "1"], ["-smp", "cpus=1,cores=1"], ["--smp", "1"], ["-M", "pc"], ["-machine", "type=pc,accel=tcg"], ["-accel", "tcg,thread=single,tb-size=8"],
+                     ["-nodefaults", "-serial", "stdio"], ["-name", "x"], ["-nic", "none"], ["-net", "none"], ["-vga", "none"], ["-rtc", "base=utc"], ["-tier", "interp"], ["--tier=tcg"],
+                     ["-no-reboot", "--no-shutdown"], ["-cpu", "qemu64,+aes,-cx16"], ["-cpu", "qemu64,aes=on,cx16=off"], ["-icount", "shift=0"], ["--icount"], ["-serial", "mon:stdio"], ["-nographic"],
+                     ["-m", "0x40"], ["-m", "16", "-m", "32"], ["-cpu", "qemu64", "-cpu", "x86-64-v2"], ["-append", "x"]]:
+            with self.subTest(args=args):
+                status, out, err = status_of(*QUIT, *args)
+                self.assertEqual((status, out), (3, "ready\n"), err)
+
+    def test_last_wins(self):
+        status, out, err = status_of("-kernel", "/none", "-kernel", TALK)
+        self.assertEqual((status, out), (3, "ready\n"), err)
+
+    def test_debug_exit_elsewhere(self):
+        status, out, err = run(*QUIT, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-monitor", "stdio", "-serial", "null", input="o/b 0xf4 0x11\n")
+        self.assertEqual(status, 0x23, err)
+
+    def test_second_serial_port(self):
+        with tempfile.TemporaryDirectory() as d:
+            one, two = os.path.join(d, "1"), os.path.join(d, "2")
+            status, _, err = run("-kernel", TALK, "-serial", "file:" + one, "-serial", "file:" + two, "-monitor", "stdio",
+                                 input="o 0x2f8 'h'\no 0x2f8 'i'\nquit\n")
+            self.assertEqual(status, 0, err)
+            self.assertEqual(text(two), "hi")
+
+    def test_debug_console(self):
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "log")
+            run("-kernel", TALK, "-debugcon", "file:" + path, "-serial", "null", "-monitor", "stdio", input="o 0xe9 'x'\nquit\n")
+            self.assertEqual(text(path), "x")
+
+    def test_help(self):
+        status, out, err = run("-help")
+        self.assertEqual((status, err), (0, ""))
+        for word in ["-m SIZE", "-kernel FILE", "-stats[=json]", "-machine|-M pc", "-no-shutdown", "-dfilter"]:
+            self.assertIn(word, out)
+        self.assertEqual(run("--help")[1], out)
+        self.assertEqual(run("-h")[1], out)
+        self.assertIn("x86-64-v2", run("-cpu", "help")[1])
+        self.assertIn("in_asm", run("-d", "help")[1])
+        self.assertIn("isa-debug-exit", run("-device", "help")[1])
+        self.assertRegex(run("-version")[1], r"^tierce \d")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+/* stream.h - the user's end of a serial port, monitor, debug console or gdb: the terminal, a file, a
+ * pseudo-terminal, a socket, or nothing.  QEMU's words for them.  Main loop's thread, but for stream_write. */
+#ifndef TOOLS_TIERCE_STREAM_H
+#define TOOLS_TIERCE_STREAM_H
+
+#include "runtime/runtime.h"
+
+enum stream_kind { STREAM_NULL, STREAM_STDIO, STREAM_FILE, STREAM_PTY, STREAM_TCP, STREAM_UNIX };
+struct stream_spec {
+    enum stream_kind kind;
+    char path[256];             /* file or socket; host of a TCP address, "" = any */
+    char port[16];
+    bool server, wait, telnet;
+    bool mux;                   /* mon: a monitor shares it */
+};
+#define STREAM_ACCEPTED "[mon:]stdio, null, none, pty, file:PATH, tcp:[HOST]:PORT[,server[,nowait]], telnet:..., unix:PATH[,server[,nowait]]"
+/* "mon:stdio", "file:x", ...; false: it is none of STREAM_ACCEPTED. */
+bool stream_parse(const char *text, struct stream_spec *);
+
+/* Opens, connects or listens (and waits for the peer, where the spec says so).  label: for messages, kept.
+ * NULL: error has one line. */
+struct stream;
+struct stream *stream_open(const struct stream_spec *, const char *label, char *error, size_t error_size);
+void stream_close(struct stream *); /* NULL: nothing */
+/* How many of the bytes were taken; the others are offered again soon. */
+typedef size_t stream_input_fn(void *ctx, const uint8_t *bytes, size_t size);
+typedef void stream_opened_fn(void *ctx, bool open);
+/* From now on input is read.  opened (may be NULL) is called when a peer comes and goes, and at once where one is there. */
+bool stream_start(struct stream *, struct machine *, stream_input_fn *, stream_opened_fn *opened, void *ctx);
+/* All of it, however long the reader takes, while the machine runs; without a peer nothing.  Any thread. */
+void stream_write(struct stream *, const void *bytes, size_t size);
+void stream_print(struct stream *, const char *text);
+struct chardev stream_chardev(struct stream *);
+bool stream_echoes(const struct stream *); /* what is typed is not shown by the other side */
+bool stream_is_stdio(const struct stream *);
+
+#endif
