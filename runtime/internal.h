@@ -18,7 +18,7 @@
 enum { NASTY = 1, MAX_BLOCKS = 5, KIND_BLOCKS = 20000, MAX_INSNS = 1, MAX_MODES = 3, TB_HASH = 1024, EXEC_ENTRIES = 2,
        MAX_CODE_BUFFER = 16 << 10, KIND_CODE_BUFFER = 2 << 20 };
 #else
-enum { NASTY = 0, MAX_BLOCKS = 60000, KIND_BLOCKS = MAX_BLOCKS, MAX_INSNS = 64, MAX_MODES = 1024, TB_HASH = 32768, EXEC_ENTRIES = 256,
+enum { NASTY = 0, MAX_BLOCKS = 60000, KIND_BLOCKS = MAX_BLOCKS, MAX_INSNS = 64, MAX_MODES = 1024, TB_HASH = 1 << 17 /* more than blocks: each step of a look-up misses the host's cache */, EXEC_ENTRIES = 256,
        MAX_CODE_BUFFER = 0x7fffffff, KIND_CODE_BUFFER = MAX_CODE_BUFFER };
 #endif
 #define KIND_RAM (256ull << 20)

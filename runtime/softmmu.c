@@ -207,7 +207,7 @@ uint64_t softmmu_ram_page(struct machine *m, const uint8_t *host)
 void softmmu_protect(struct vcpu *v, uint64_t ram_page)
 {
     struct softmmu *mmu = &v->mmu;
-    const struct tlb_writers *w = &mmu->writers[ram_page];
+    struct tlb_writers *w = &mmu->writers[ram_page];
     const uint8_t *host = v->machine->ram + ram_page * PAGE;
     for (unsigned k = 0; k < FILLS; k++) {
         const struct tlb_fills *f = &mmu->fills[k];
@@ -216,6 +216,7 @@ void softmmu_protect(struct vcpu *v, uint64_t ram_page)
             if (*entry && (uint8_t *)(f->fills[i].page + (uint64_t)*entry) == host) /* not another page's by now */
                 *entry = 0;
         }
+        w->first[k] = NO_FILL;
     }
 }
 
