@@ -16,18 +16,6 @@ static uint32_t opcode_of(const struct host *h)
 
 static void rr(struct tcg *t, const struct host *h, unsigned size, unsigned reg, unsigned rm) { emit_rr(t, h->prefix, opcode_of(h), size, reg, rm); }
 
-/* What not every x86-64-v2 host has. */
-static bool host_has(unsigned op)
-{
-    switch (op) {
-    case IR_vaesenc: case IR_vaesenclast: case IR_vaesdec: case IR_vaesdeclast: case IR_vaesimc: case IR_vaeskeygen:
-    case IR_vclmul: case IR_vsha1rnds4: case IR_vsha1nexte: case IR_vsha1msg1: case IR_vsha1msg2: case IR_vsha256rnds2:
-    case IR_vsha256msg1: case IR_vsha256msg2:
-        return false; /* by the evaluator: seldom, and the host is not asked for them */
-    default: return true;
-    }
-}
-
 void tcg_mxcsr_sync(struct tcg *t)
 {
     unsigned k = gpr_temp(t);
@@ -80,10 +68,32 @@ static void extend(struct tcg *t, const struct ir_insn *i, ir_ref self)
     emit_rr(t, 0x66, 0x0f3800u | (code + (i->op == IR_vextend_u ? 0x10 : 0)), 4, r, a);
 }
 
+/* AES, CLMUL, SHA on a host that lacks them: a call. */
+static void crypto(uint64_t op_imm, uint8_t (*x)[16]) { ir_crypto_eval((enum ir_op)(op_imm & 0xff), (unsigned)(op_imm >> 8), x); }
+
+static void call_crypto(struct tcg *t, const struct ir_insn *i, ir_ref self)
+{
+    for (unsigned k = 0; k < 3; k++)
+        if (i->arg[k] != IR_NONE)
+            emit_rm(t, 0, 0x0f11, 4, xmm_use(t, i->arg[k]), RSP, SAVE_XMM + 16 * (int32_t)k);
+    spill_for_call(t);
+    gpr_take(t, RDI);
+    gpr_take(t, RSI);
+    emit_imm(t, RDI, (uint64_t)i->op | (uint64_t)(i->imm & 0xff) << 8);
+    emit_rm(t, 0, 0x8d, 8, RSI, RSP, SAVE_XMM);
+    emit_call(t, (const void *)crypto);
+    emit_rm(t, 0, 0x0f10, 4, xmm_def(t, self), RSP, SAVE_XMM);
+    t->host_flags = IR_NONE;
+}
+
 bool tcg_vector_emit(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
-    if (i->op < IR_FIRST_VECTOR || !host_has(i->op))
+    if (i->op < IR_FIRST_VECTOR)
         return false;
+    if (!ir_host_runs((enum ir_op)i->op)) {
+        call_crypto(t, i, self);
+        return true;
+    }
     if (i->op == IR_vextend_s || i->op == IR_vextend_u) {
         extend(t, i, self);
         return true;

@@ -154,6 +154,11 @@ uint32_t ir_x87_run(void *state, const struct ir_guest *, unsigned function, voi
 void ir_x87_enter(const void *state, const struct ir_guest *);
 void ir_x87_leave(void *state, const struct ir_guest *);
 
+/* Has this host the instruction that ir/host_sse.def, or the op's name, stands for?  Where not, AES, CLMUL and SHA are
+ * done by ir_crypto_eval: x are a, b, c; the result comes in x[0]. */
+bool ir_host_runs(enum ir_op);
+void ir_crypto_eval(enum ir_op, unsigned imm, uint8_t x[3][16]);
+
 /* --- Interpreter: the reference for every op. */
 union ir_value { uint64_t u64; unsigned __int128 u128; uint8_t u8[64]; uint16_t u16[32]; uint32_t u32[16]; uint64_t q[8]; float f32[16]; double f64[8]; long double f80; };
 struct ir_env {
