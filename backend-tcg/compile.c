@@ -646,7 +646,7 @@ static void do_translate(struct tcg *t, const struct ir_insn *i, ir_ref self)
     if (size > 1) {
         emit_rr(t, 0, 0xf6, 1, 0, ea);
         put8(t, align - 1);
-        struct cold *u = cold_new(t, access & IR_ALIGNED ? COLD_TRANSLATE : COLD_UNALIGNED);
+        struct cold *u = cold_new(t, access & (IR_ALIGNED | IR_AC) ? COLD_TRANSLATE : COLD_UNALIGNED);
         u->from[0] = emit_jcc(t, CC_NZ);
         u->ea = (uint8_t)ea;
         u->to = (uint8_t)r;

@@ -124,6 +124,11 @@ struct x86_page {
 };
 /* access: enum ir_access; user: CPL 3 rights (unless IR_AS_SUPERVISOR).  False: #PF (or #GP/#SS non-canonical) pending. */
 bool x86_translate(struct x86_cpu *, uint64_t linear, unsigned access, bool user, struct x86_page *);
+/* What an access asks of its address whatever the pages say: alignment (IR_ALIGNED, IR_AC), canonical form, no wrap at
+ * 4 GiB (IR_TOP).  False: #GP, #SS or #AC pending. */
+bool x86_access_check(struct x86_cpu *, uint64_t linear, unsigned size, unsigned access);
+/* Is code at `linear` inside of CS's limit?  For fetches.  False: #GP pending. */
+bool x86_fetch_check(struct x86_cpu *, uint64_t linear);
 /* For debuggers: no faults, no A/D, no rights; false where unmapped. */
 bool x86_translate_debug(struct x86_cpu *, uint64_t linear, uint64_t *physical);
 

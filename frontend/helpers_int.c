@@ -20,6 +20,12 @@ X86_HELPER_FN(fetch_check)
     return 0;
 }
 
+X86_HELPER_FN(access_check)
+{
+    x86_access_check(cpu, a, (unsigned)b, (unsigned)c);
+    return 0;
+}
+
 X86_HELPER_FN(debug_access)
 {
     x86_debug_data(cpu, a, (unsigned)b, c);
@@ -245,7 +251,7 @@ static uint64_t run_compare(const struct rep *r, const uint8_t *from, const uint
 static uint64_t rep_run(const struct rep *r, uint64_t n, bool *stop)
 {
     uint64_t low_from = 0, low_to = 0;
-    if (r->s->mode & (X86_MODE_DEBUG | X86_MODE_TF))
+    if (r->s->mode & (X86_MODE_DEBUG | X86_MODE_TF | X86_MODE_AC))
         return 0;
     if (n > BATCH / r->size)
         n = BATCH / r->size;
@@ -392,7 +398,7 @@ X86_HELPER_FN(enter)
     }
     sp = (sp - a) & mask;
     /* The new top of the stack must be writable. */
-    if (!x86_seg_linear(c86, X86_SS, sp, (unsigned)c, IR_WRITE, &linear) || !c86->bus->probe(c86, linear, (unsigned)c, IR_WRITE | IR_SS))
+    if (!x86_seg_linear(c86, X86_SS, sp, (unsigned)c, IR_WRITE, &linear) || !c86->bus->probe(c86, linear, (unsigned)c, IR_WRITE | IR_SS | (s->mode & X86_MODE_AC ? IR_AC : 0)))
         return 0;
     masked_set(&s->gpr[X86_RSP], sp, mask);
     masked_set(&s->gpr[X86_RBP], frame, c == 8 ? UINT64_MAX : c == 4 ? UINT32_MAX : UINT16_MAX);

@@ -49,6 +49,9 @@ struct lifter {
     bool writable[ZYDIS_MAX_OPERAND_COUNT];/* token was translated for writing too */
 };
 
+/* Zydis as the mode and the model's features ask for it; model NULL: all features. */
+void lift_decoder_init(ZydisDecoder *, const struct x86_model *, uint32_t mode);
+
 /* Lifter functions, from the rows. */
 #define INSN(mnemonic, family, variant, feature, notes) void lift_##family(struct lifter *, int);
 #include "frontend/x86.def"

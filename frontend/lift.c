@@ -53,7 +53,7 @@ static bool bytes_fill(struct bytes *f, unsigned want)
     return true;
 }
 
-static void decoder_init(ZydisDecoder *d, const struct x86_model *model, uint32_t mode)
+void lift_decoder_init(ZydisDecoder *d, const struct x86_model *model, uint32_t mode)
 {
     static const ZydisMachineMode machine[] = {ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_MACHINE_MODE_LONG_64};
     unsigned code = mode >> 2 & 3;
@@ -123,7 +123,9 @@ static void lift_decoded(struct lifter *l)
             lift_string_twin(l, l->in.mnemonic == ZYDIS_MNEMONIC_MOVSD);
         return;
     }
-    if (!row->lift || !x86_model_has(l->model, row->feature)) {
+    /* Knights Corner's VEX forms of TZCNT, LZCNT, POPCNT are no instructions of any CPU here, but Zydis knows them. */
+    bool knights = l->in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && l->in.meta.isa_ext == ZYDIS_ISA_EXT_KNC;
+    if (!row->lift || knights || !x86_model_has(l->model, row->feature)) {
         lift_lacked(l);
         return;
     }
@@ -204,7 +206,7 @@ bool x86_lift(const struct x86_model *model, uint32_t mode, uint64_t pc, uint64_
     unsigned insns = mode & (X86_MODE_TF | X86_MODE_SHADOW | X86_MODE_DEBUG) ? 1 : limits->insns;
 
     ir_block_clear(b);
-    decoder_init(&decoder, model, mode);
+    lift_decoder_init(&decoder, model, mode);
     lifter_init(&l, model, mode, pc, linear, b);
     f.wrap = l.code_bits == 64 ? UINT64_MAX : UINT32_MAX;
     for (unsigned done = 0; !l.ended; ) {
@@ -233,7 +235,7 @@ unsigned x86_disassemble(uint32_t mode, uint64_t pc, const uint8_t *bytes, unsig
     ZydisDecodedInstruction in;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
     ZydisFormatter formatter;
-    decoder_init(&decoder, NULL, mode);
+    lift_decoder_init(&decoder, NULL, mode);
     if (!text_size)
         return 0;
     text[0] = 0;

@@ -21,9 +21,35 @@ void lift_shift(struct lifter *l, int op)
     lift_flags_of(l, r, rotate ? IR_M_C | IR_M_O : IR_M_ALL);
 }
 
+/* 16 bits by more than 16: CPUs differ, so it is made of wider steps that every tier and host does alike.  The
+ * destination comes in again behind the source. */
+static void double_shift16(struct lifter *l, bool left)
+{
+    const enum ir_type t = IR_I16, wide = IR_I64;
+    ir_ref n = op2(l, IR_and, wide, count_of(l, 2, wide), lift_const(l, wide, 31)), source = lift_resize(l, lift_read(l, 1), t, wide, false);
+    ir_ref old = ir_op1(l->b, IR_flags_pack, IR_I32, lift_flags_get(l)), a = lift_resize(l, lift_read_rw(l, 0), t, wide, false);
+    ir_ref all = op2(l, IR_or, wide, op2(l, IR_shl, wide, a, lift_const(l, wide, 32)), op2(l, IR_or, wide, op2(l, IR_shl, wide, source, lift_const(l, wide, 16)), a));
+    /* Left: the result in bits 32 to 47, the carry above.  Right: the carry in bit 0, the result above. */
+    ir_ref moved = left ? op2(l, IR_shl, wide, all, n) : op2(l, IR_shr, wide, op2(l, IR_shl, wide, all, lift_const(l, wide, 1)), n);
+    ir_ref r = ir_op1(l->b, IR_trunc, t, op2(l, IR_shr, wide, moved, lift_const(l, wide, left ? 32 : 1)));
+    ir_ref carry = ir_op1(l->b, IR_trunc, IR_I1, left ? op2(l, IR_shr, wide, moved, lift_const(l, wide, 48)) : moved);
+    ir_ref top = ir_op1(l->b, IR_trunc, IR_I1, op2(l, IR_shr, t, r, lift_const(l, t, 15)));
+    ir_ref other = left ? carry : ir_op1(l->b, IR_trunc, IR_I1, op2(l, IR_shr, t, r, lift_const(l, t, 14)));
+    ir_ref flags = ir_emit(l->b, IR_flags_of, IR_FLAGS, IR_M_ALL, 0, op2(l, IR_or, t, r, lift_const(l, t, 0)), IR_NONE, IR_NONE, IR_NONE);
+    flags = ir_emit(l->b, IR_flags_set, IR_FLAGS, IR_M_C, 0, flags, carry, IR_NONE, IR_NONE);
+    flags = ir_emit(l->b, IR_flags_set, IR_FLAGS, IR_M_O, 0, flags, op2(l, IR_xor, IR_I1, top, other), IR_NONE, IR_NONE);
+    ir_ref none = op2(l, IR_eq, wide, n, lift_const(l, wide, 0));
+    lift_write(l, 0, r);
+    lift_flags_packed(l, ir_op3(l->b, IR_select, IR_I32, none, old, ir_op1(l->b, IR_flags_pack, IR_I32, flags)));
+}
+
 void lift_double_shift(struct lifter *l, int op)
 {
     enum ir_type t = lift_type(l, 0);
+    if (t == IR_I16 && !(lift_is_imm(l, 2) && (l->op[2].imm.value.u & 31) < 16)) {
+        double_shift16(l, op == IR_shld);
+        return;
+    }
     ir_ref count = count_of(l, 2, t), b = lift_read(l, 1), a = lift_read_rw(l, 0);
     ir_ref r = ir_op3(l->b, (enum ir_op)op, t, a, b, count);
     lift_write(l, 0, r);
@@ -91,10 +117,6 @@ void lift_bit_scan(struct lifter *l, int op)
 
 void lift_bit_count(struct lifter *l, int op)
 {
-    if (l->in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) { /* Knights Corner's VEX form, which Zydis knows */
-        lift_ud(l);
-        return;
-    }
     enum ir_type t = lift_type(l, 0);
     ir_ref a = lift_read(l, 1), r = ir_op1(l->b, (enum ir_op)op, t, a);
     lift_write(l, 0, r);
@@ -105,10 +127,6 @@ void lift_bit_count(struct lifter *l, int op)
 void lift_popcnt(struct lifter *l, int variant)
 {
     (void)variant;
-    if (l->in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) {
-        lift_ud(l);
-        return;
-    }
     enum ir_type t = lift_type(l, 0);
     ir_ref a = lift_read(l, 1);
     lift_write(l, 0, ir_op1(l->b, IR_popcnt, t, a));

@@ -260,8 +260,9 @@ void lift_bound(struct lifter *l, int variant)
     (void)variant;
     enum ir_type t = lift_type(l, 0);
     unsigned bytes = ir_type_bytes(t);
-    ir_ref index = lift_read(l, 0), token = lift_translate(l, 1, 2 * bytes, IR_READ);
-    ir_ref low = lift_load(l, t, token, 0), high = lift_load(l, t, token, bytes);
+    ir_ref index = lift_read(l, 0), low = lift_load(l, t, lift_translate(l, 1, bytes, IR_READ), 0);
+    ir_ref token = lift_token(l, lift_seg(l->op[1].mem.segment), lift_ea_plus(l, 1, IR_NONE, bytes), bytes, IR_READ);
+    ir_ref high = lift_load(l, t, token, 0);
     ir_ref out = op2(l, IR_or, IR_I1, op2(l, IR_slt, t, index, low), op2(l, IR_slt, t, high, index));
     lift_raise_if(l, out, X86_BR, false, 0);
 }

@@ -162,7 +162,7 @@ void lift_cmpxchg8b(struct lifter *l, int variant)
 void lift_cmpxchg16b(struct lifter *l, int variant)
 {
     (void)variant;
-    lift_call(l, IR_VOID, X86_HELPER_cmpxchg16b, lift_operand_linear(l, 0, 16, IR_RW), IR_NONE, IR_NONE, IR_NONE);
+    lift_call(l, IR_VOID, X86_HELPER_cmpxchg16b, lift_operand_linear(l, 0, 16, IR_RW | IR_ALIGNED), IR_NONE, IR_NONE, IR_NONE);
 }
 
 void lift_xchg(struct lifter *l, int variant)

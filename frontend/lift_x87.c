@@ -78,8 +78,8 @@ static ir_ref linear(struct lifter *l)
 
 static void exactly(struct lifter *l)
 {
+    lift_call(l, IR_VOID, X86_HELPER_x87_check, IR_NONE, IR_NONE, IR_NONE, IR_NONE); /* before the operand's own faults */
     ir_ref at = linear(l);
-    lift_call(l, IR_VOID, X86_HELPER_x87_check, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
     lift_call(l, IR_VOID, has_memory(l) ? X86_HELPER_x87_mem : X86_HELPER_x87_reg, what(l), at, IR_NONE, IR_NONE);
 }
 

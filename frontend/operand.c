@@ -166,19 +166,20 @@ ir_ref lift_linear(struct lifter *l, enum x86_seg seg, ir_ref offset, unsigned s
     if (!is_flat(l, seg, access))
         return lift_call(l, IR_I64, X86_HELPER_seg_linear, ir_const(l->b, IR_I64, seg), offset,
                          ir_const(l->b, IR_I64, size), ir_const(l->b, IR_I64, access));
-    if (l->code_bits == 16 && !(size == 1 && l->address_bits == 16)) {
-        ir_ref over = ir_op2(l->b, IR_ult, IR_I64, ir_const(l->b, IR_I64, 0x10000 - (int64_t)size), offset);
+    /* The limit of 64 KiB; of 4 GiB only where the base lets the linear address wrap elsewhere (IR_TOP does it else). */
+    bool zero = l->mode >> X86_MODE_ZERO_SHIFT >> seg & 1;
+    int64_t space = l->code_bits == 16 ? 0x10000 : 1ll << 32;
+    if (l->code_bits == 16 ? !(size == 1 && l->address_bits == 16) : !zero && size > 1) {
+        ir_ref over = ir_op2(l->b, IR_ult, IR_I64, ir_const(l->b, IR_I64, space - (int64_t)size), offset);
         lift_raise_if(l, over, seg == X86_SS ? X86_SS_FAULT : X86_GP, true, 0);
     }
-    return l->mode >> X86_MODE_ZERO_SHIFT >> seg & 1 ? offset : add_base(l, seg, offset);
+    return zero ? offset : add_base(l, seg, offset);
 }
 
-static void check_alignment(struct lifter *l, ir_ref linear, unsigned size)
+/* What alignment checks look at; 80-bit floats count as 8 bytes, environments as 2 or 4 (SDM 3A table 6-7). */
+static unsigned check_size(unsigned size)
 {
-    if (!(l->mode & X86_MODE_AC) || size < 2 || size & (size - 1))
-        return;
-    ir_ref low = ir_op2(l->b, IR_and, IR_I64, linear, ir_const(l->b, IR_I64, size > 8 ? 7 : size - 1));
-    lift_raise_if(l, ir_op2(l->b, IR_ne, IR_I64, low, ir_const(l->b, IR_I64, 0)), X86_AC, true, 0);
+    return size == 10 ? 8 : size == 14 || size == 94 ? 2 : size == 28 || size == 108 ? 4 : size > 1 && size <= 16 && !(size & (size - 1)) ? size : 0;
 }
 
 ir_ref lift_token(struct lifter *l, enum x86_seg seg, ir_ref offset, unsigned size, unsigned access)
@@ -186,7 +187,12 @@ ir_ref lift_token(struct lifter *l, enum x86_seg seg, ir_ref offset, unsigned si
     ir_ref linear = lift_linear(l, seg, offset, size, access);
     if (seg == X86_SS)
         access |= IR_SS;
-    check_alignment(l, linear, size);
+    if (l->code_bits == 32 && l->mode >> X86_MODE_ZERO_SHIFT >> seg & 1)
+        access |= IR_TOP;
+    if (l->mode & X86_MODE_AC && check_size(size) == size)
+        access |= IR_AC;
+    else if (l->mode & X86_MODE_AC && check_size(size))
+        lift_call(l, IR_VOID, X86_HELPER_access_check, linear, ir_const(l->b, IR_I64, check_size(size)), ir_const(l->b, IR_I64, access | IR_AC), IR_NONE);
     ir_ref token = ir_emit(l->b, IR_translate, IR_I64, access, size, linear, IR_NONE, IR_NONE, IR_NONE);
     if (l->mode & X86_MODE_DEBUG)
         lift_call(l, IR_VOID, X86_HELPER_debug_access, linear, ir_const(l->b, IR_I64, size), ir_const(l->b, IR_I64, access & IR_WRITE), IR_NONE);
@@ -207,10 +213,18 @@ ir_ref lift_operand_linear(struct lifter *l, unsigned i, unsigned size, unsigned
     enum x86_seg seg = lift_seg(l->op[i].mem.segment);
     ir_ref linear = lift_linear(l, seg, lift_ea(l, i), size, access);
     if (lift_is64(l) && seg == X86_SS) { /* helpers do not know the segment, and it is #SS there */
-        ir_ref shift = ir_const(l->b, IR_I64, 16);
-        ir_ref extended = ir_op2(l->b, IR_sar, IR_I64, ir_op2(l->b, IR_shl, IR_I64, linear, shift), shift);
-        lift_raise_if(l, ir_op2(l->b, IR_ne, IR_I64, extended, linear), X86_SS_FAULT, true, 0);
+        ir_ref shift = ir_const(l->b, IR_I64, 16), last = ir_op2(l->b, IR_add, IR_I64, linear, ir_const(l->b, IR_I64, (int64_t)size - 1));
+        for (unsigned k = 0; k < 2; k++) {
+            ir_ref at = k ? last : linear, extended = ir_op2(l->b, IR_sar, IR_I64, ir_op2(l->b, IR_shl, IR_I64, at, shift), shift);
+            lift_raise_if(l, ir_op2(l->b, IR_ne, IR_I64, extended, at), X86_SS_FAULT, true, 0);
+        }
     }
+    if (l->code_bits == 32 && l->mode >> X86_MODE_ZERO_SHIFT >> seg & 1) {
+        ir_ref over = ir_op2(l->b, IR_ult, IR_I64, ir_const(l->b, IR_I64, (1ll << 32) - (int64_t)size), linear);
+        lift_raise_if(l, over, seg == X86_SS ? X86_SS_FAULT : X86_GP, true, 0);
+    }
+    if (l->mode & X86_MODE_AC && check_size(size))
+        lift_call(l, IR_VOID, X86_HELPER_access_check, linear, ir_const(l->b, IR_I64, check_size(size)), ir_const(l->b, IR_I64, access | IR_AC | (seg == X86_SS ? IR_SS : 0)), IR_NONE);
     return linear;
 }
 

@@ -174,6 +174,32 @@ bool x86_translate(struct x86_cpu *cpu, uint64_t linear, unsigned access, bool u
     return translate(&w, page);
 }
 
+bool x86_access_check(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access)
+{
+    unsigned limit = access & IR_SS ? X86_SS_FAULT : X86_GP;
+    bool misaligned = linear & (size - 1);
+    if (access & IR_ALIGNED && misaligned)
+        x86_raise_error(cpu, X86_GP, 0);
+    else if (x86_code64(cpu) && !(x86_is_canonical(linear) && x86_is_canonical(linear + size - 1)))
+        x86_raise_error(cpu, limit, 0);
+    else if (access & IR_TOP && linear + size > 1ull << 32)
+        x86_raise_error(cpu, limit, 0);
+    else if (access & IR_AC && misaligned)
+        x86_raise_error(cpu, X86_AC, 0); /* SDM 3A 6.15, interrupt 17 */
+    else
+        return true;
+    return false;
+}
+
+bool x86_fetch_check(struct x86_cpu *cpu, uint64_t linear)
+{
+    const struct x86_state *s = &cpu->state;
+    if (x86_code64(cpu) || (uint32_t)(linear - s->seg_base[X86_CS]) <= s->seg_limit[X86_CS])
+        return true;
+    x86_raise_error(cpu, X86_GP, 0);
+    return false;
+}
+
 bool x86_translate_debug(struct x86_cpu *cpu, uint64_t linear, uint64_t *physical)
 {
     struct walk w = {.cpu = cpu, .linear = linear, .access = IR_READ, .debug = true};

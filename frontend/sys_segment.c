@@ -194,17 +194,22 @@ bool x86_seg_linear(struct x86_cpu *cpu, enum x86_seg seg, uint64_t offset, unsi
     return in_limit(attr, s->seg_limit[seg], offset, size) || seg_fault(cpu, seg);
 }
 
+static bool alignment_ok(struct x86_cpu *cpu, uint64_t linear, unsigned size)
+{
+    return !(cpu->state.mode & X86_MODE_AC) || size > 8 || size & (size - 1) || x86_access_check(cpu, linear, size, IR_AC);
+}
+
 bool x86_seg_read(struct x86_cpu *cpu, enum x86_seg seg, uint64_t offset, unsigned size, void *to)
 {
     uint64_t linear;
-    return x86_seg_linear(cpu, seg, offset, size, IR_READ, &linear) &&
+    return x86_seg_linear(cpu, seg, offset, size, IR_READ, &linear) && alignment_ok(cpu, linear, size) &&
            cpu->bus->read(cpu, linear, size, IR_READ | (seg == X86_SS ? IR_SS : 0), to);
 }
 
 bool x86_seg_write(struct x86_cpu *cpu, enum x86_seg seg, uint64_t offset, unsigned size, const void *from)
 {
     uint64_t linear;
-    return x86_seg_linear(cpu, seg, offset, size, IR_WRITE, &linear) &&
+    return x86_seg_linear(cpu, seg, offset, size, IR_WRITE, &linear) && alignment_ok(cpu, linear, size) &&
            cpu->bus->write(cpu, linear, size, IR_WRITE | (seg == X86_SS ? IR_SS : 0), from);
 }
 

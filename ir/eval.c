@@ -1,6 +1,6 @@
 /* What the pure scalar operations mean: values and flags.  The flags are those of x86 hardware, also where a
- * manual leaves them undefined but the silicon gives one answer (AF of logic and shifts is 0; OF of a shift by
- * more than one follows the same formula on the last bit moved). */
+ * manual leaves them undefined but the silicon gives one answer (AF of logic is 0; OF of a shift by more than one
+ * follows the same formula on the last bit moved).  Left open: double shifts of 16 bits by more than 15. */
 #include "ir/internal.h"
 
 const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
@@ -195,6 +195,18 @@ static uint32_t sign_zero_parity(uint64_t r, unsigned bits)
     return (r >> (bits - 1) & 1 ? IR_FLAG_S : 0) | (r ? 0 : IR_FLAG_Z) | (__builtin_parity((unsigned)r & 0xff) ? 0 : IR_FLAG_P);
 }
 
+/* AF after a shift: undefined, one on some makers' CPUs and zero on others'.  Compiled code has the host's, so all tiers do. */
+static uint32_t shift_auxiliary(void)
+{
+#ifdef __x86_64__
+    uint32_t packed, one = 1;
+    __asm__("xorl %%eax, %%eax\n\tshll $1, %1\n\tlahf" : "=&a"(packed), "+r"(one) : : "cc");
+    return packed & IR_FLAG_A;
+#else
+    return 0;
+#endif
+}
+
 static uint32_t flag(bool on, uint32_t f) { return on ? f : 0; }
 
 /* CF, OF of an addition or subtraction from its carries: bit vectors as in the adder. */
@@ -258,9 +270,9 @@ uint32_t ir_eval_flags(enum ir_op op, enum ir_type type, const uint64_t x[3], ui
     case IR_sub: case IR_sbb: return adder_flags(x[0], x[1], r, bits, true);
     case IR_neg: return adder_flags(0, x[0], r, bits, true);
     case IR_and: case IR_or: case IR_xor: return sign_zero_parity(r, bits);
-    case IR_shl: case IR_shr: case IR_sar: return masked(x[1], bits) ? shift_flags(op, x, r, bits) : old;
+    case IR_shl: case IR_shr: case IR_sar: return masked(x[1], bits) ? shift_flags(op, x, r, bits) | shift_auxiliary() : old;
     case IR_rol: case IR_ror: case IR_rcl: case IR_rcr: return masked(x[1], bits) ? rotate_flags(op, x, r, bits) : old;
-    case IR_shld: case IR_shrd: return masked(x[2], bits) ? double_shift_flags(op, x, r, bits) : old;
+    case IR_shld: case IR_shrd: return masked(x[2], bits) ? double_shift_flags(op, x, r, bits) | shift_auxiliary() : old;
     default: return old;
     }
 }

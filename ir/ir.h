@@ -60,7 +60,9 @@ enum ir_cond { IR_CC_O, IR_CC_NO, IR_CC_B, IR_CC_AE, IR_CC_Z, IR_CC_NZ, IR_CC_BE
 enum ir_access { IR_READ = 1, IR_WRITE = 2, IR_RW = 3, IR_EXEC = 4,
                  IR_AS_SUPERVISOR = 8, /* rights of CPL 0 whatever the mode (descriptor tables) */
                  IR_ALIGNED = 16,      /* a misaligned address raises #GP (SSE) */
-                 IR_SS = 32            /* a non-canonical address raises #SS, not #GP */ };
+                 IR_SS = 32,           /* a non-canonical address raises #SS, not #GP */
+                 IR_AC = 64,           /* a misaligned address raises #AC */
+                 IR_TOP = 128          /* bytes that would wrap at 4 GiB raise #GP, or #SS */ };
 enum ir_jump { IR_JUMP, IR_JUMP_CALL, IR_JUMP_RET };
 enum ir_leave { IR_LEAVE_NEXT,   /* mode or mapping may have changed: look the next block up afresh */
                 IR_LEAVE_HALT, IR_LEAVE_SINGLE, IR_LEAVE_FAULT, IR_LEAVE_INTERRUPT, IR_LEAVE_INTERPRET, IR_LEAVE_EXIT };

@@ -403,24 +403,19 @@ static uint8_t *guarded_host(struct vcpu *v, uint64_t linear, unsigned size, uns
     return g->host + offset;
 }
 
-static bool aligned_ok(struct vcpu *v, uint64_t linear, unsigned size, unsigned access)
+/* Alignment checks of what helpers access at CPL 3; lifted code asks for them by itself. */
+static bool address_ok(struct vcpu *v, uint64_t linear, unsigned size, unsigned access)
 {
-    if (access & IR_ALIGNED && linear & (size - 1)) {
-        x86_raise_error(&v->cpu, X86_GP, 0);
-        return false;
-    }
-    if (v->cpu.state.mode & X86_MODE_AC && v->cpu.state.cpl == 3 && !(access & IR_AS_SUPERVISOR) && size <= 8 && !(size & (size - 1)) && linear & (size - 1)) {
-        x86_raise_error(&v->cpu, X86_AC, 0); /* SDM 3A 6.15, interrupt 17 */
-        return false;
-    }
-    return true;
+    if (v->cpu.state.mode & X86_MODE_AC && v->cpu.state.cpl == 3 && !(access & IR_AS_SUPERVISOR) && size <= 8 && !(size & (size - 1)))
+        access |= IR_AC;
+    return x86_access_check(&v->cpu, linear, size, access);
 }
 
 bool softmmu_probe(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access)
 {
     struct vcpu *v = vcpu_of(cpu);
     struct place at;
-    if (!aligned_ok(v, linear, size, access))
+    if (!address_ok(v, linear, size, access))
         return false;
     if (fast_host(v, linear, size, access) || guarded_find(v, linear, size, access))
         return true;
@@ -438,7 +433,7 @@ bool softmmu_read(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned 
     }
     struct place at[2];
     unsigned first = first_part(linear, size);
-    if (!aligned_ok(v, linear, size, access) || watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
+    if (!address_ok(v, linear, size, access) || watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
         return false;
     place_read(v, &at[0], first, to);
     if (first < size)
@@ -459,7 +454,7 @@ bool softmmu_write(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned
     }
     struct place at[2];
     unsigned first = first_part(linear, size);
-    if (!aligned_ok(v, linear, size, access) || watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
+    if (!address_ok(v, linear, size, access) || watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
         return false;
     place_write(v, &at[0], first, from);
     if (first < size)

@@ -237,7 +237,7 @@ static unsigned fetch_bytes(void *ctx, uint64_t linear, unsigned max, uint8_t *t
 {
     struct vcpu *v = ctx;
     uint64_t phys;
-    if (!softmmu_fetch_page(v, linear, &phys))
+    if (!x86_fetch_check(&v->cpu, linear) || !softmmu_fetch_page(v, linear, &phys))
         return 0;
     uint64_t room = PAGE - (linear & (PAGE - 1));
     unsigned n = max < room ? max : (unsigned)room;
