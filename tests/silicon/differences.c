@@ -1,0 +1,212 @@
+/* The predicates of differences.def. */
+#include "tests/silicon/differences.h"
+#include <string.h>
+#include <cpuid.h>
+
+#define SKIP(name, reason) static bool skip_##name(const struct test_case *);
+#define DIFFERENCE(name, maker, reason) static bool differs_##name(const struct test_case *, const struct oracle_state *silicon, const struct oracle_state *here);
+#include "tests/silicon/differences.def"
+
+static struct exclusion list[] = {
+#define SKIP(name, reason) {#name, "", reason, skip_##name, NULL, 0},
+#define DIFFERENCE(name, maker, reason) {#name, maker, reason, NULL, differs_##name, 0},
+#include "tests/silicon/differences.def"
+};
+enum { COUNT = sizeof list / sizeof *list };
+
+struct exclusion *exclusions(unsigned *count) { return *count = COUNT, list; }
+
+static bool is_maker(const char *maker)
+{
+    char text[13] = "";
+    unsigned a, b, c, d;
+    __cpuid(0, a, b, c, d);
+    memcpy(text, &b, 4);
+    memcpy(text + 4, &d, 4);
+    memcpy(text + 8, &c, 4);
+    return !*maker || !strcmp(text, maker);
+}
+
+bool exclude_before(const struct test_case *c)
+{
+    for (unsigned i = 0; i < COUNT; i++)
+        if (list[i].skip && list[i].skip(c))
+            return list[i].count++, true;
+    return false;
+}
+
+bool exclude_after(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    for (unsigned i = 0; i < COUNT; i++)
+        if (list[i].differs && is_maker(list[i].maker) && list[i].differs(c, silicon, here))
+            return list[i].count++, true;
+    return false;
+}
+
+static bool one_of(const struct test_case *c, const ZydisMnemonic *which, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (c->insn.valid && c->insn.in.mnemonic == which[i])
+            return true;
+    return false;
+}
+#define IS(...) one_of(c, (const ZydisMnemonic[]){__VA_ARGS__}, sizeof((const ZydisMnemonic[]){__VA_ARGS__}) / sizeof(ZydisMnemonic))
+#define M(name) ZYDIS_MNEMONIC_##name
+
+static bool has_segment(const struct test_case *c)
+{
+    for (unsigned i = 0; c->insn.valid && i < c->insn.in.operand_count_visible; i++)
+        if (c->insn.op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(c->insn.op[i].reg.value) == ZYDIS_REGCLASS_SEGMENT)
+            return true;
+    return false;
+}
+
+static bool skip_kernel_entry(const struct test_case *c) { return IS(M(SYSCALL), M(SYSENTER), M(INT), M(INT1), M(INTO)); }
+static bool skip_marker(const struct test_case *c) { return IS(M(INT3)); }
+static bool skip_identity(const struct test_case *c) { return IS(M(RDTSC), M(RDTSCP), M(RDPMC), M(RDPID), M(CPUID), M(XGETBV), M(RDPRU)); }
+static bool skip_umip(const struct test_case *c) { return IS(M(SGDT), M(SIDT), M(SLDT), M(STR), M(SMSW)); }
+static bool skip_own_rights(const struct test_case *c) { return IS(M(WRPKRU), M(RDPKRU)); }
+static bool skip_hypervisor(const struct test_case *c) { return IS(M(VMCALL), M(VMMCALL)); }
+
+static bool skip_descriptors(const struct test_case *c)
+{
+    bool far = c->insn.valid && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+    bool from = IS(M(MOV), M(PUSH)) && has_segment(c) && (IS(M(PUSH)) || c->insn.op[1].type == ZYDIS_OPERAND_TYPE_REGISTER) &&
+                !(IS(M(MOV)) && c->insn.op[0].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(c->insn.op[0].reg.value) == ZYDIS_REGCLASS_SEGMENT);
+    return far || (has_segment(c) && !from) || IS(M(LDS), M(LES), M(LFS), M(LGS), M(LSS), M(LAR), M(LSL), M(VERR), M(VERW), M(IRET), M(IRETD), M(IRETQ));
+}
+
+static bool skip_lacked(const struct test_case *c)
+{
+    unsigned at = 0;
+    while (at < 4 && strchr("\x66\x67\x2e\x36\x26\x3e\x64\x65", c->insn.bytes[at]))
+        at++;
+    bool evex = !c->insn.valid && c->insn.bytes[at] == 0x62; /* Zydis does not know what 32-bit code may leave out */
+    return (evex || (c->insn.valid && (!c->row || !x86_model_has(guest_model(), c->row->feature)))) && guest_host_runs(c);
+}
+
+/* --- Differences */
+static bool has_prefix(const struct test_case *c, uint8_t prefix)
+{
+    for (unsigned i = 0; i < c->insn.in.raw.prefix_count; i++)
+        if (c->insn.in.raw.prefixes[i].value == prefix)
+            return true;
+    return false;
+}
+
+static bool differs_branch16(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    (void)silicon, (void)here;
+    return c->mode == ORACLE_64 && has_prefix(c, 0x66) && !(c->insn.in.attributes & ZYDIS_ATTRIB_HAS_REX && c->insn.in.raw.rex.W) && c->insn.in.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE;
+}
+
+static bool differs_loop_rep(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    (void)silicon, (void)here;
+    return IS(M(LOOPE), M(LOOPNE)) && (has_prefix(c, 0xf2) || has_prefix(c, 0xf3));
+}
+
+static bool differs_pause_rex(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(PAUSE)) && c->insn.in.raw.rex.B && silicon->gpr[0] == c->in.gpr[8] && here->gpr[0] == c->in.gpr[0];
+}
+
+static bool differs_nop_prefetch(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return c->insn.in.opcode_map == ZYDIS_OPCODE_MAP_0F && c->insn.in.opcode == 0x0d && silicon->trap == X86_UD && here->trap == 3;
+}
+
+static bool differs_sha_aligned(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return c->insn.in.meta.isa_set == ZYDIS_ISA_SET_SHA && here->trap == X86_GP && silicon->trap != X86_GP;
+}
+
+static bool differs_mxcsr_mask(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    const uint8_t *want = c->silicon_memory, *have = oracle_data();
+    unsigned different = 0, at = 0;
+    for (unsigned i = 0; i < ORACLE_DATA_SIZE; i++)
+        if (want[i] != have[i]) {
+            different++;
+            at = i;
+        }
+    return silicon->trap == 3 && here->trap == 3 && different == 1 && want[at] == 2 && have[at] == 0 && c->insn.op[0].size >= 4096;
+}
+
+static bool differs_x87_fault_order(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(FIST), M(FISTP), M(FISTTP), M(FST), M(FSTP), M(FBSTP)) && here->trap == 3 && silicon->trap != 3 && here->fx.fsw & 0x80;
+}
+
+static bool differs_aligned_first(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    bool wide = false;
+    for (unsigned i = 0; c->insn.valid && i < c->insn.in.operand_count_visible; i++)
+        wide |= c->insn.op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && c->insn.op[i].size == 128;
+    return wide && here->trap == X86_SS_FAULT && silicon->trap == X86_GP;
+}
+
+static bool differs_ud_length(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return (IS(M(UD0), M(UD1)) || c->insn.in.meta.isa_ext == ZYDIS_ISA_EXT_PADLOCK) && silicon->trap == X86_UD && here->trap != 3;
+}
+
+static bool differs_arpl_write(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(ARPL)) && (here->trap == X86_PF || here->trap == X86_GP || here->trap == X86_SS_FAULT) && (silicon->trap == 3 || silicon->trap == X86_PF);
+}
+
+static bool differs_push_segment(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(PUSH)) && has_segment(c) && silicon->trap == here->trap && silicon->gpr[4] == here->gpr[4];
+}
+
+static bool is_data_fault(const struct oracle_state *s) { return s->trap == X86_PF || s->trap == X86_GP || s->trap == X86_SS_FAULT || s->trap == X86_AC; }
+
+static bool differs_cmps_order(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return c->insn.in.meta.category == ZYDIS_CATEGORY_STRINGOP && (IS(M(CMPSB), M(CMPSW), M(CMPSD), M(CMPSQ))) && is_data_fault(silicon) && is_data_fault(here);
+}
+
+static bool differs_lock_order(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    unsigned at = 0;
+    while (c->insn.bytes[at] != 0x0f && at < 4)
+        at++;
+    (void)silicon;
+    return !c->insn.valid && memchr(c->insn.bytes, 0xf0, at) && c->insn.bytes[at + 1] == 0 && here->trap == X86_UD;
+}
+
+/* Intel's fault at the branch, AMD's at the fetch, when the return address is stored already. */
+static bool differs_call_order(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(CALL)) && here->trap == X86_GP && is_data_fault(silicon) && silicon->rip == c->in.rip;
+}
+
+static bool differs_lock_cr8(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    const uint8_t *map = memchr(c->insn.bytes, 0x0f, 6);
+    return !c->insn.valid && memchr(c->insn.bytes, 0xf0, 4) && map && (map[1] == 0x20 || map[1] == 0x22) && here->trap == X86_UD && silicon->trap == X86_GP && !silicon->error;
+}
+
+static bool differs_area_fault(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    bool area = IS(M(FLDENV), M(FNSTENV), M(FNSAVE), M(FRSTOR), M(FXSAVE), M(FXRSTOR), M(FXSAVE64), M(FXRSTOR64), M(MASKMOVQ), M(MASKMOVDQU), M(FBLD), M(FBSTP), M(FSTP), M(FLD),
+                   M(XSAVE), M(XSAVE64), M(XSAVEC), M(XSAVEC64), M(XSAVEOPT), M(XSAVEOPT64), M(XRSTOR), M(XRSTOR64), M(ENTER), M(PUSHA), M(PUSHAD), M(POPA), M(POPAD));
+    bool whole = IS(M(XSAVE), M(XSAVE64), M(XSAVEC), M(XSAVEC64), M(XSAVEOPT), M(XSAVEOPT64), M(XRSTOR), M(XRSTOR64), M(MASKMOVQ), M(MASKMOVDQU)); /* parts not asked for may fault */
+    return area && is_data_fault(silicon) && (is_data_fault(here) || (whole && here->trap == 3)) && silicon->trap != X86_AC && here->trap != X86_AC;
+}
+
+static bool differs_area_ac(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(FXSAVE), M(FXRSTOR), M(FXSAVE64), M(FXRSTOR64), M(MASKMOVQ), M(MASKMOVDQU)) && c->in.rflags & X86_EFLAGS_AC && silicon->trap == X86_AC && (is_data_fault(here) || here->trap == 3);
+}
+
+static bool differs_mmx_entered(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    bool mmx = false;
+    for (unsigned i = 0; c->insn.valid && i < c->insn.in.operand_count; i++)
+        mmx |= c->insn.op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(c->insn.op[i].reg.value) == ZYDIS_REGCLASS_MMX;
+    return mmx && silicon->trap != 3 && silicon->trap == here->trap && silicon->fx.ftw == 0xff && !(silicon->fx.fsw & 0x3800) &&
+           !memcmp(silicon->gpr, here->gpr, sizeof here->gpr) && !memcmp(silicon->fx.xmm, here->fx.xmm, sizeof here->fx.xmm) && silicon->fx.mxcsr == here->fx.mxcsr;
+}

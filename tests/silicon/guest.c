@@ -1,0 +1,282 @@
+/* The guest's side of the comparison: see guest.h. */
+#include "tests/silicon/guest.h"
+#include "backend-tcg/backend-tcg.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+const char *const tier_names[TIERS] = {"interp", "passes+interp", "tcg"};
+static struct { struct tcg_context tcg; struct x86_cpu cpu; } vcpu;
+#define cpu vcpu.cpu
+static uint8_t *data, *code;
+static struct ir_block block;
+static enum oracle_mode_id current;
+
+/* --- Memory */
+uint8_t *guest_place(uint64_t at, unsigned size, bool write)
+{
+    uint64_t room = write ? ORACLE_WRITABLE : ORACLE_DATA_SIZE;
+    if (at >= ORACLE_DATA && at + size <= ORACLE_DATA + room && at + size > at)
+        return data + (at - ORACLE_DATA);
+    if (at >= ORACLE_CODE && at + size <= ORACLE_CODE + ORACLE_CODE_SIZE && at + size > at && !write)
+        return code + (at - ORACLE_CODE);
+    return NULL;
+}
+
+/* #PF names the first byte that may not be accessed: the start, or the second page's. */
+static void page_fault(struct x86_cpu *c, uint64_t at, unsigned access)
+{
+    uint64_t first = guest_place(at, 1, access & IR_WRITE) ? (at | 4095) + 1 : at;
+    c->state.fault_address = first;
+    x86_raise_error(c, X86_PF, 4u | (access & IR_WRITE ? 2 : 0) | (access & IR_EXEC ? 16 : 0) | (guest_place(first, 1, false) ? 1 : 0));
+}
+
+static bool probe(struct x86_cpu *c, uint64_t at, unsigned size, unsigned access)
+{
+    if (!x86_access_check(c, at, size, access))
+        return false;
+    if (guest_place(at, size, access & IR_WRITE))
+        return true;
+    page_fault(c, at, access);
+    return false;
+}
+static bool bus_read(struct x86_cpu *c, uint64_t at, unsigned size, unsigned access, void *to)
+{
+    if (!probe(c, at, size, access))
+        return false;
+    memcpy(to, guest_place(at, size, false), size);
+    return true;
+}
+static bool bus_write(struct x86_cpu *c, uint64_t at, unsigned size, unsigned access, const void *from)
+{
+    if (!probe(c, at, size, access | IR_WRITE))
+        return false;
+    memcpy(guest_place(at, size, true), from, size);
+    return true;
+}
+static void *bus_pointer(struct x86_cpu *c, uint64_t at, unsigned *size, unsigned access)
+{
+    unsigned room = 4096 - (at & 4095);
+    (void)c;
+    *size = *size < room ? *size : room;
+    return guest_place(at, *size, access & IR_WRITE);
+}
+static void mode_changed(struct x86_cpu *c) { (void)c; }
+static uint64_t bus_random(struct x86_cpu *c) { (void)c; return 0x0123456789abcdefull; }
+static const struct x86_bus bus = {.read = bus_read, .write = bus_write, .probe = probe, .pointer = bus_pointer, .mode_changed = mode_changed, .random = bus_random};
+
+static bool env_translate(void *s, uint64_t at, unsigned size, unsigned access) { return probe(s, at, size, access); }
+static void env_load(void *s, uint64_t at, unsigned size, void *to) { (void)s; memcpy(to, guest_place(at, size, false), size); }
+static void env_store(void *s, uint64_t at, unsigned size, const void *from) { (void)s; memcpy(guest_place(at, size, true), from, size); }
+static void env_raise(void *s, unsigned vector, bool has_error, uint64_t error)
+{
+    if (has_error)
+        x86_raise_error(s, vector, (uint32_t)error);
+    else
+        x86_raise(s, vector);
+}
+
+static unsigned fetch(void *ctx, uint64_t at, unsigned max, uint8_t *to)
+{
+    unsigned room = 4096 - (at & 4095);
+    (void)ctx;
+    max = max < room ? max : room;
+    if (!x86_fetch_check(&cpu, at))
+        return 0;
+    if (at < ORACLE_CODE || at >= ORACLE_CODE + ORACLE_CODE_SIZE) {
+        page_fault(&cpu, at, IR_EXEC);
+        return 0;
+    }
+    memcpy(to, guest_place(at, max, false), max);
+    return max;
+}
+
+/* --- State */
+static void state_in(const struct oracle_state *o)
+{
+    struct x86_state *s = &cpu.state;
+    memcpy(s->gpr, o->gpr, sizeof s->gpr);
+    s->rip = o->rip;
+    x86_eflags_set(s, (uint32_t)o->rflags, 0x247cd5);
+    s->fcw = o->fx.fcw;
+    s->fptop = o->fx.fsw >> 11 & 7;
+    s->fsw = o->fx.fsw & ~0x3800;
+    s->fptag = o->fx.ftw;
+    for (unsigned i = 0; i < 8; i++) {
+        s->fpr[(s->fptop + i) & 7].mantissa = o->fx.st[i].low;
+        s->fpr[(s->fptop + i) & 7].exponent = o->fx.st[i].high;
+    }
+    s->fip = s->fdp = s->fop = s->fcs = s->fds = 0;
+    s->mxcsr = o->fx.mxcsr;
+    for (unsigned i = 0; i < 16; i++)
+        memcpy(&s->vec[i], o->fx.xmm[i], 16);
+    s->faulted = 0;
+    s->shadow = 0;
+    guest_mode(current);
+}
+
+static void state_out(struct oracle_state *o)
+{
+    const struct x86_state *s = &cpu.state;
+    memcpy(o->gpr, s->gpr, sizeof s->gpr);
+    o->rip = s->rip;
+    o->rflags = x86_eflags_get(s);
+    o->trap = s->faulted ? (int)s->fault_vector : 3;
+    o->error = s->faulted && s->fault_has_error ? s->fault_error : 0;
+    o->cr2 = s->fault_address;
+    o->fx.fcw = s->fcw;
+    o->fx.fsw = (uint16_t)(s->fsw | s->fptop << 11);
+    o->fx.ftw = s->fptag;
+    for (unsigned i = 0; i < 8; i++) {
+        o->fx.st[i].low = s->fpr[(s->fptop + i) & 7].mantissa;
+        o->fx.st[i].high = s->fpr[(s->fptop + i) & 7].exponent;
+    }
+    o->fx.mxcsr = s->mxcsr;
+    for (unsigned i = 0; i < 16; i++)
+        memcpy(o->fx.xmm[i], &s->vec[i], 16);
+}
+
+void guest_mode(enum oracle_mode_id m)
+{
+    struct x86_state *s = &cpu.state;
+    current = m;
+    for (unsigned i = 0; i < 6; i++) {
+        const struct oracle_segment *from = &oracle_modes[m].seg[i];
+        s->seg_sel[i] = from->selector;
+        s->seg_base[i] = from->base;
+        s->seg_limit[i] = from->limit;
+        s->seg_attr[i] = from->attr;
+    }
+    x86_mode_update(&cpu);
+}
+
+uint32_t guest_mode_bits(void) { return cpu.state.mode; }
+
+/* --- The template backend */
+static struct tcg_buffer *buffer;
+static struct tcg_block translated;
+
+static uint64_t slow_translate(void *s, uint64_t at, unsigned size_access)
+{
+    unsigned size = size_access & 0xff, access = size_access >> 8;
+    return probe(s, at, size, access) ? (uint64_t)guest_place(at, size, access & IR_WRITE) : 0;
+}
+
+static const void *resume(const void *pc) { return translated.entry ? tcg_fault_resume(&translated, pc) : NULL; }
+
+static int64_t *table_new(unsigned bytes)
+{
+    int64_t *p = mmap(NULL, TCG_TABLE_ENTRIES * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    for (unsigned i = 0; i < bytes / 4096; i += 2) /* every other page is left to the slow path */
+        p[(ORACLE_DATA >> 12) + i] = (int64_t)(uintptr_t)data - (int64_t)ORACLE_DATA;
+    return p;
+}
+
+static bool tcg_init(void)
+{
+    int64_t *read = table_new(ORACLE_DATA_SIZE), *write = table_new(ORACLE_WRITABLE);
+    buffer = tcg_buffer_new(1 << 20);
+    static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
+    memset(jumps, 0xff, sizeof jumps);
+    vcpu.tcg.jumps = jumps;
+    vcpu.tcg.slow_translate = slow_translate;
+    oracle_resume = resume;
+    if (read && write)
+        tcg_tables_set(&vcpu.tcg, read, write);
+    return read && write && buffer;
+}
+
+/* Runs the block in translated code; false: the interpreter is to run it. */
+static bool run_translated(uint64_t pc, enum outcome *outcome)
+{
+    struct tcg_options options = {.guest = &x86_guest, .pc = pc, .mode_id = 1};
+    size_t at = 0;
+    int exit;
+    if (tcg_compile(buffer, &at, 1 << 20, &block, &options, &translated) != TCG_OK) {
+        *outcome = TCG_REFUSED;
+        return false;
+    }
+    enum ir_leave leave = tcg_run(&cpu.state, &x86_guest, translated.entry, &exit);
+    free(translated.sites);
+    translated = (struct tcg_block){0};
+    if (leave == IR_LEAVE_INTERPRET) {
+        *outcome = BY_TCG_THEN_INTERPRETER;
+        return false;
+    }
+    if (*outcome != BY_TCG_THEN_INTERPRETER)
+        *outcome = BY_TCG;
+    return true;
+}
+
+static const char *lift(uint64_t pc, enum tier tier)
+{
+    static char error[200];
+    const struct x86_fetch f = {fetch, NULL};
+    const struct x86_lift_limits limits = {.insns = 1, .bytes = 4096};
+    if (!x86_lift(cpu.model, cpu.state.mode, pc, pc + (oracle_modes[current].bits == 64 ? 0 : cpu.state.seg_base[X86_CS]), &f, &limits, &block))
+        return NULL; /* the fault of the fetch is pending */
+    const char *wrong = ir_verify(&block, &x86_guest, error, sizeof error);
+    if (!wrong && tier != TIER_INTERP) {
+        ir_optimise(&block, &x86_guest);
+        wrong = ir_verify(&block, &x86_guest, error, sizeof error);
+    }
+    return wrong;
+}
+
+const char *guest_run(struct oracle_state *o, enum tier tier, enum outcome *outcome)
+{
+    uint64_t start = o->rip;
+    unsigned insns;
+    *outcome = BY_INTERPRETER;
+    state_in(o);
+    /* REP and the like may come back to themselves: SCAS at most once for each byte of the data. */
+    for (unsigned again = 0; again < ORACLE_DATA_SIZE; again++) {
+        struct ir_env env = {.state = &cpu.state, .guest = &x86_guest, .pc = cpu.state.rip, .translate = env_translate,
+                             .load = env_load, .store = env_store, .raise = env_raise};
+        const char *wrong = lift(start, tier);
+        if (wrong)
+            return wrong;
+        if (!cpu.state.faulted && (tier != TIER_TCG || !run_translated(start, outcome)))
+            ir_interpret(&block, &env, &insns);
+        if (cpu.state.faulted || cpu.state.rip != start)
+            break;
+    }
+    state_out(o);
+    return NULL;
+}
+
+const struct x86_model *guest_model(void) { return cpu.model; }
+
+bool guest_init(const char *model, char *error, unsigned size)
+{
+    code = oracle_code();
+    data = oracle_data();
+    cpu.model = x86_model_find(model, error, size);
+    cpu.bus = &bus;
+    ir_block_init(&block);
+    if (!cpu.model)
+        return false;
+    if (!tcg_init()) {
+        snprintf(error, size, "cannot set up the backend: mmap");
+        return false;
+    }
+    x86_reset(&cpu, X86_RESET_POWER);
+    struct x86_state *s = &cpu.state;
+    s->cr0 = 0x80050033; /* as Linux has it: alignment checks too */
+    s->cr4 = X86_CR4_PAE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE | X86_CR4_FSGSBASE;
+    s->efer = X86_EFER_LME | X86_EFER_LMA | X86_EFER_SCE;
+    s->tr_limit = 0; /* no I/O permission map */
+    s->cpl = 3;
+    s->eflags = 0x202;
+    s->xcr0 = 3;
+    return true;
+}
+
+void guest_free(void)
+{
+    ir_block_free(&block);
+    x86_model_free(cpu.model);
+    tcg_buffer_free(buffer);
+}

@@ -1,0 +1,24 @@
+/* guest.h - the same instruction through lift and each tier: interpreter, passes + interpreter, template backend.
+ * Guest memory is the oracle's, by its alias. */
+#ifndef TESTS_SILICON_GUEST_H
+#define TESTS_SILICON_GUEST_H
+
+#include "frontend/internal.h"
+#include "tests/silicon/oracle.h"
+
+enum tier { TIER_INTERP, TIER_PASSES, TIER_TCG, TIERS };
+extern const char *const tier_names[TIERS];
+/* How a case went through the template backend. */
+enum outcome { BY_INTERPRETER, BY_TCG, BY_TCG_THEN_INTERPRETER /* a fault, or a rare access */, TCG_REFUSED };
+
+bool guest_init(const char *model, char *error, unsigned size);
+void guest_free(void);
+const struct x86_model *guest_model(void);
+void guest_mode(enum oracle_mode_id);      /* segments and mode bits for what follows */
+uint32_t guest_mode_bits(void);
+/* One instruction (with REP: to its end) from o, result in o.  NULL, or what is wrong with the block. */
+const char *guest_run(struct oracle_state *o, enum tier, enum outcome *);
+/* Where `size` bytes of guest linear memory are in this process; NULL: not mapped so. */
+uint8_t *guest_place(uint64_t at, unsigned size, bool write);
+
+#endif
