@@ -630,6 +630,13 @@ size_t machine_serial_input(struct machine *m, unsigned port, const uint8_t *byt
     return n;
 }
 
+void machine_serial_on_room(struct machine *m, unsigned port, void (*room)(void *), void *ctx)
+{
+    pthread_mutex_lock(&m->lock);
+    uart_on_room(pc_serial(m->pc, port), room, ctx);
+    pthread_mutex_unlock(&m->lock);
+}
+
 void machine_serial_break(struct machine *m, unsigned port)
 {
     pthread_mutex_lock(&m->lock);

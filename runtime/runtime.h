@@ -47,6 +47,8 @@ bool machine_is_ending(struct machine *);      /* async-signal-safe */
 bool machine_watch(struct machine *, int fd, short events, void (*ready)(void *ctx, short events), void *ctx);
 size_t machine_serial_input(struct machine *, unsigned port, const uint8_t *, size_t); /* how many bytes the UART took */
 void machine_serial_break(struct machine *, unsigned port);
+/* room(ctx) is called, on the vCPU's thread and with the machine locked, when the UART has room for input again. */
+void machine_serial_on_room(struct machine *, unsigned port, void (*room)(void *ctx), void *ctx);
 struct x86_cpu *machine_cpu(struct machine *);  /* stopped machines only */
 struct address_space *machine_memory(struct machine *);
 struct address_space *machine_io(struct machine *);

@@ -15,7 +15,6 @@ static struct sigaction before_segv, before_bus; /* the process's, as the handle
 
 static void on_segv(int number, siginfo_t *info, void *context)
 {
-    (void)info;
     ucontext_t *u = context;
     void *pc = (void *)u->uc_mcontext.gregs[REG_RIP];
     if (running && tcg_buffer_contains(running->tbs.buffer, pc)) {
@@ -27,6 +26,8 @@ static void on_segv(int number, siginfo_t *info, void *context)
         }
     }
     sigaction(number, number == SIGSEGV ? &before_segv : &before_bus, NULL); /* returns to the fault, which now goes there */
+    if (info->si_code <= 0)
+        raise(number); /* it was sent: nothing is repeated */
 }
 
 bool signals_install(char *error, size_t size)

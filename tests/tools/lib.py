@@ -1,5 +1,5 @@
 """What the tests of the programs share: running tierce to its end, or by the side, with pipes or a terminal."""
-import os, pty, re, select, signal, socket, subprocess, sys, tempfile, termios, time, unittest
+import fcntl, os, pty, re, select, signal, socket, subprocess, sys, tempfile, termios, time, unittest
 
 TIERCE = os.environ["TIERCE"]
 GUESTS = os.environ["GUESTS"]
@@ -70,7 +70,8 @@ class Process:
             self.master, slave = pty.openpty()
             self.slave = slave
             self.before = termios.tcgetattr(slave)
-            self.p = subprocess.Popen([TIERCE, *args], stdin=slave, stdout=slave, stderr=slave, start_new_session=True, **more)
+            self.p = subprocess.Popen([TIERCE, *args], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+                                      preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **more)
             self.fd, self.reader = self.master, Reader(self.master)
         else:
             self.p = subprocess.Popen([TIERCE, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)

@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -19,7 +20,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-enum { PENDING = 2048, RETRY_NS = 1000000, PATIENCE_MS = 100 };
+enum { PENDING = 2048, PATIENCE_MS = 100 };
+#define RETRY_NS 10000000 /* for who does not call stream_offer */
 struct stream {
     struct stream_spec spec;
     const char *label;
@@ -31,6 +33,7 @@ struct stream {
     stream_input_fn *input; stream_opened_fn *opened; void *ctx;
     uint8_t pending[PENDING]; size_t pending_size;
     int timer;                       /* to offer `pending` again */
+    atomic_bool refused;             /* there is some of it */
     unsigned telnet_skip; bool telnet_sub;
 };
 
@@ -292,14 +295,24 @@ static void hang_up(struct stream *s)
         machine_watch(s->machine, s->listener, POLLIN, on_peer, s);
 }
 
+static void arm(struct stream *s, long ns)
+{
+    timerfd_settime(s->timer, 0, &(struct itimerspec){.it_value = {.tv_nsec = ns}}, NULL);
+}
+
+void stream_offer(struct stream *s)
+{
+    if (atomic_exchange(&s->refused, false))
+        arm(s, 1);
+}
+
 static void offer(struct stream *s)
 {
+    atomic_store(&s->refused, true); /* before it is: room may come meanwhile */
     size_t n = s->input(s->ctx, s->pending, s->pending_size);
     memmove(s->pending, s->pending + n, s->pending_size -= n);
-    if (s->pending_size) {
-        struct itimerspec soon = {.it_value = {.tv_nsec = RETRY_NS}};
-        timerfd_settime(s->timer, 0, &soon, NULL);
-    }
+    if (s->pending_size)
+        arm(s, RETRY_NS);
     watch(s, !s->pending_size);
 }
 

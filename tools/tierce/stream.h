@@ -27,6 +27,8 @@ typedef size_t stream_input_fn(void *ctx, const uint8_t *bytes, size_t size);
 typedef void stream_opened_fn(void *ctx, bool open);
 /* From now on input is read.  opened (may be NULL) is called when a peer comes and goes, and at once where one is there. */
 bool stream_start(struct stream *, struct machine *, stream_input_fn *, stream_opened_fn *opened, void *ctx);
+/* What was not taken is offered again at once.  Any thread. */
+void stream_offer(struct stream *);
 /* All of it, however long the reader takes, while the machine runs; without a peer nothing.  Any thread. */
 void stream_write(struct stream *, const void *bytes, size_t size);
 void stream_print(struct stream *, const char *text);
