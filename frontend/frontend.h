@@ -16,7 +16,8 @@ struct x86_state {
 enum x86_seg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS };
 enum x86_gpr { X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP, X86_RSI, X86_RDI };
 enum x86_vector { X86_DE, X86_DB, X86_NMI, X86_BP, X86_OF, X86_BR, X86_UD, X86_NM, X86_DF, X86_TS = 10, X86_NP,
-                  X86_SS_FAULT, X86_GP, X86_PF, X86_MF = 16, X86_AC, X86_MC, X86_XM };
+                  X86_SS_FAULT, X86_GP, X86_PF, X86_MF = 16, X86_AC, X86_MC, X86_XM,
+                  X86_FREEZE = 256 /* no exception: the CPU waits for an interrupt and runs the instruction again */ };
 
 /* `mode`: all of the state that the lifter specialises a block on.  Two blocks with the same bytes and the
  * same mode mean the same. */
@@ -63,6 +64,7 @@ struct x86_bus {
     uint64_t (*apic_read)(struct x86_cpu *, uint32_t msr); /* IA32_APIC_BASE, IA32_TSC_DEADLINE, x2APIC 0x800..: */
     bool (*apic_write)(struct x86_cpu *, uint32_t msr, uint64_t value); /* false: #GP */
     uint8_t (*tpr_read)(struct x86_cpu *); void (*tpr_write)(struct x86_cpu *, uint8_t cr8);
+    bool (*ferr)(struct x86_cpu *, bool level); /* FERR#; returns IGNNE# */
     uint64_t (*random)(struct x86_cpu *);/* RDRAND, RDSEED */
     uint64_t (*tsc)(struct x86_cpu *);   /* clock's TSC, before tsc_offset */
     void (*tlb_flush)(struct x86_cpu *, enum x86_flush, uint64_t linear);

@@ -61,8 +61,7 @@ void lift_decoder_init(ZydisDecoder *d, const struct x86_model *model, uint32_t 
         code = 2;
     ZydisStackWidth stack = code == 2 ? ZYDIS_STACK_WIDTH_64 : mode & X86_MODE_SS32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16;
     ZydisMachineMode m = machine[code];
-    if (m == ZYDIS_MACHINE_MODE_LEGACY_16 && !(mode & X86_MODE_PE))
-        m = ZYDIS_MACHINE_MODE_REAL_16;
+    /* Real mode too is LEGACY_16: what it lacks is the lifters' to say, since not all of it is #UD (SYSENTER: #GP). */
     /* Zydis ties the stack width to the machine mode; ours is in lifter.stack_bits. */
     if (!ZYAN_SUCCESS(ZydisDecoderInit(d, m, stack)))
         ZydisDecoderInit(d, m, code == 2 ? ZYDIS_STACK_WIDTH_64 : code ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16);

@@ -36,13 +36,17 @@ static bool fault(struct walk *w, uint32_t bits)
 static uint64_t reserved_bits(const struct walk *w, unsigned size, bool large, unsigned shift)
 {
     const struct x86_state *s = &w->cpu->state;
-    if (size == 4)
-        return large ? 0x200000 : 0; /* PSE-36: bits 13..20 are address; 21 is reserved */
+    if (size == 4) {
+        bool pse36 = x86_model_has(w->cpu->model, X86_FEATURE_PSE36);
+        return !large ? 0 : pse36 ? 0x200000 : 0x3fe000; /* PSE-36: bits 13..20 are address; 21 is reserved */
+    }
     uint64_t r = ADDRESS & ~((1ull << MAX_PHYSICAL_BITS) - 1);
     if (!(s->efer & X86_EFER_NXE))
         r |= PTE_NX;
     if (!(s->efer & X86_EFER_LMA))
         r |= 0x7ff0000000000000ull; /* PAE: bits 52..62 are reserved */
+    if (large && shift == 30 && !x86_model_has(w->cpu->model, X86_FEATURE_PDPE1GB))
+        r |= PTE_PS;
     if (large)
         r |= ((1ull << shift) - 1) & ~0x1fffull;
     return r;
@@ -93,7 +97,7 @@ static enum result descend(struct walk *w, uint64_t table, const struct level *l
     unsigned n = 0, size = level->entry_size;
     for (;; n++) {
         unsigned shift = level[n].shift, bits = size == 4 ? 10 : 9;
-        e[n].address = table + ((w->linear >> shift & ((1u << bits) - 1)) * size);
+        e[n].address = (table + ((w->linear >> shift & ((1u << bits) - 1)) * size)) & w->cpu->state.a20_mask;
         e[n].value = w->cpu->bus->phys_read(w->cpu, e[n].address, size);
         uint64_t v = e[n].value;
         if (!(v & PTE_P))
@@ -119,6 +123,7 @@ static enum result descend(struct walk *w, uint64_t table, const struct level *l
         return AGAIN;
     uint64_t span = 1ull << level[n].shift;
     page->physical = (large ? large_base(e[n].value, size, level[n].shift) : e[n].value & (size == 4 ? 0xfffff000ull : ADDRESS)) | (w->linear & (span - 1));
+    page->physical &= w->cpu->state.a20_mask;
     page->page_size = span;
     page->user = combined & PTE_U;
     page->global = e[n].value & PTE_G && w->cpu->state.cr4 & X86_CR4_PGE;
@@ -157,7 +162,7 @@ static bool translate(struct walk *w, struct x86_page *page)
     const struct x86_state *s = &w->cpu->state;
     enum result r;
     if (!(s->cr0 & X86_CR0_PG)) {
-        *page = (struct x86_page){.physical = (uint32_t)w->linear, .page_size = 4096, .readable = 1, .writable = 1, .executable = 1, .user = true};
+        *page = (struct x86_page){.physical = (uint32_t)w->linear & s->a20_mask, .page_size = 4096, .readable = 1, .writable = 1, .executable = 1, .user = true};
         return true;
     }
     if (s->efer & X86_EFER_LMA && !x86_is_canonical(w->linear))

@@ -80,7 +80,7 @@ static void reset_init(struct x86_state *s)
     KEEP(sysenter_cs), KEEP(sysenter_esp), KEEP(sysenter_eip);
     KEEP(tsc_offset), KEEP(tsc_adjust), KEEP(tsc_aux), KEEP(pat), KEEP(misc_enable);
     KEEP(mtrr_def_type), KEEP(mtrr_fixed), KEEP(mtrr_var), KEEP(mcg_status);
-    KEEP(stop), KEEP(icount);
+    KEEP(stop), KEEP(icount), KEEP(a20_mask), KEEP(ferr);
     s->cr0 |= old.cr0 & (X86_CR0_CD | X86_CR0_NW);
 }
 

@@ -11,7 +11,7 @@ bool sys_load_pdptes(struct x86_cpu *cpu, uint64_t cr3)
 {
     uint64_t e[4];
     for (unsigned i = 0; i < 4; i++) {
-        e[i] = cpu->bus->phys_read(cpu, (cr3 & 0xffffffe0) + 8 * i, 8);
+        e[i] = cpu->bus->phys_read(cpu, ((cr3 & 0xffffffe0) + 8 * i) & cpu->state.a20_mask, 8);
         if (e[i] & 1 && e[i] & (PDPTE_RESERVED | 1ull << 63 | 0x000fff0000000000ull))
             return fault_code(cpu, X86_GP, 0);
     }

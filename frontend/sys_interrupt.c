@@ -286,6 +286,11 @@ void x86_deliver_fault(struct x86_cpu *cpu)
 {
     struct x86_state *s = &cpu->state;
     unsigned vector = s->fault_vector;
+    if (vector == X86_FREEZE) {
+        s->faulted = 0;
+        s->halted = 1;
+        return;
+    }
     bool has_error = s->fault_has_error && (s->cr0 & X86_CR0_PE);
     if (vector == X86_PF)
         s->cr2 = s->fault_address;

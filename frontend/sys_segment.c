@@ -2,8 +2,26 @@
 #include "frontend/system.h"
 #include <string.h>
 
+void sys_ferr_wait(struct x86_cpu *cpu)
+{
+    cpu->state.ferr = 1;
+    if (!cpu->bus->ferr(cpu, true))
+        x86_raise(cpu, X86_FREEZE); /* SDM 1 D.2.1.2 */
+}
+
+/* FERR# falls when no error is pending; what takes errors away (FNCLEX, FNINIT, loads) ends up here. */
+static void ferr_update(struct x86_cpu *cpu)
+{
+    enum { FSW_ES = 0x80 };
+    if (!cpu->state.ferr || cpu->state.fsw & FSW_ES)
+        return;
+    cpu->state.ferr = 0;
+    cpu->bus->ferr(cpu, false);
+}
+
 void sys_mode_changed(struct x86_cpu *cpu)
 {
+    ferr_update(cpu);
     x86_mode_update(cpu);
     cpu->bus->mode_changed(cpu);
 }

@@ -61,6 +61,9 @@ bool task_switch(struct x86_cpu *, struct desc *tss, enum task_kind, uint64_t ne
 /* PAE: loads the four PDPTEs that CR3 names; false: #GP(0) pending. */
 bool sys_load_pdptes(struct x86_cpu *, uint64_t cr3);
 
+/* An x87 error is pending with CR0.NE = 0: asserts FERR#; the instruction waits for an interrupt unless IGNNE# is there. */
+void sys_ferr_wait(struct x86_cpu *);
+
 /* Events. soft: INT n, INT3, INTO (no EXT bit, DPL is checked). rip: what is pushed. */
 bool event_deliver(struct x86_cpu *, unsigned vector, bool soft, bool has_error, uint32_t error, uint64_t rip);
 

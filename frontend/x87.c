@@ -8,10 +8,11 @@ static bool pending(struct x86_cpu *cpu)
 {
     if (!(cpu->state.fsw & FSW_ES))
         return false;
-    if (!(cpu->state.cr0 & X86_CR0_NE))
-        return false; /* FERR#: see docs/status.md */
-    x86_raise(cpu, X86_MF);
-    return true;
+    if (cpu->state.cr0 & X86_CR0_NE)
+        x86_raise(cpu, X86_MF);
+    else
+        sys_ferr_wait(cpu);
+    return cpu->state.faulted;
 }
 
 X86_HELPER_FN(x87_check) { return pending(cpu); }

@@ -98,6 +98,8 @@ void i8042_mouse(struct device *, int dx, int dy, int dz, unsigned buttons);
 struct device *acpi_pm_new(struct clock *, struct irq_line sci, struct irq_line power_off, struct irq_line suspend); /* PIIX4 PM block, 64 bytes */
 void acpi_pm_power_button(struct device *);
 struct device *port92_new(struct irq_line reset_line, struct irq_line a20);
+struct device *portf0_new(struct irq_line irq13);
+bool portf0_ferr(struct device *, bool level);                                 /* the CPU's FERR# is at this level; returns IGNNE# */
 struct device *portcf9_new(struct irq_line reset_line);
 struct device *debugcon_new(struct chardev out);                               /* port 0xe9 */
 struct device *debugexit_new(void (*exit)(void *ctx, int status), void *ctx);  /* isa-debug-exit: status (value << 1) | 1 */
@@ -118,6 +120,7 @@ struct pc_config {
     struct irq_line cpu_interrupt; /* level: the CPU has something to take (pc_interrupt_take) */
     struct irq_line cpu_nmi;
     struct irq_line cpu_init;      /* INIT signal */
+    struct irq_line cpu_a20;       /* A20M#: level 0 masks address bit 20; open after reset */
     struct irq_line reset_request, shutdown_request;
     void (*debug_exit)(void *ctx, int status); void *debug_exit_ctx;
     uint16_t debug_exit_port, debug_exit_size; /* size 0: 4 ports from 0x501 on */
@@ -133,6 +136,7 @@ struct address_space *pc_io(struct pc *);
 struct device *pc_serial(struct pc *, unsigned index);
 struct device *pc_lapic(struct pc *);
 int pc_interrupt_take(struct pc *);      /* vector or -1 */
+bool pc_ferr(struct pc *, bool level);   /* the CPU's FERR# is at this level; returns IGNNE# */
 struct device *pc_pm(struct pc *);
 struct device *pc_keyboard(struct pc *);
 void pc_print_pic(struct pc *, FILE *);  /* `info pic`: 8259s, I/O APIC, local APIC */

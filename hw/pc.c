@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #define MAX_DEVICES 24
-enum { IRQ_TIMER = 0, IRQ_KEYBOARD = 1, IRQ_COM2 = 3, IRQ_COM1 = 4, IRQ_RTC = 8, IRQ_MOUSE = 12 };
+enum { IRQ_TIMER = 0, IRQ_KEYBOARD = 1, IRQ_COM2 = 3, IRQ_COM1 = 4, IRQ_RTC = 8, IRQ_MOUSE = 12, IRQ_FPU = 13 };
 enum { IOAPIC_TIMER_PIN = 2 };
 enum { HPET_CONFIG = 0x10, HPET_LEGACY = 2 };
 enum { WIRE_DEVICE = 1, WIRE_PIRQ = 2, WIRE_SCI = 4 }; /* who may pull an ISA IRQ; it is high while anyone does */
@@ -17,7 +17,7 @@ struct pc {
     struct pc_config config;
     struct address_space memory, io;
     struct device *devices[MAX_DEVICES]; unsigned device_count; /* all of them, in order of making */
-    struct device *lapic, *ioapic, *pic, *pit, *rtc, *hpet, *pm, *pci, *keyboard, *fwcfg, *serial[2];
+    struct device *lapic, *ioapic, *pic, *pit, *rtc, *hpet, *pm, *pci, *keyboard, *portf0, *fwcfg, *serial[2];
     uint8_t wires[16];             /* by ISA IRQ: bits of WIRE_ */
     uint64_t rises[16];            /* by ISA IRQ, for `info irq` */
     uint64_t lapic_at, pm_at;      /* where they are mapped; UNMAPPED: nowhere */
@@ -59,6 +59,8 @@ int pc_interrupt_take(struct pc *pc)
     int vector = lapic_acknowledge(pc->lapic);
     return vector == -2 ? pic_acknowledge(pc->pic) : vector;
 }
+
+bool pc_ferr(struct pc *pc, bool level) { return portf0_ferr(pc->portf0, level); }
 
 /* --- Places */
 static struct device *own(struct pc *pc, struct device *device)
@@ -162,7 +164,7 @@ static void add_isa_devices(struct pc *pc)
 {
     static const struct { uint16_t port; uint8_t irq; } uarts[2] = {{0x3f8, IRQ_COM1}, {0x2f8, IRQ_COM2}};
     const struct pc_config *c = &pc->config;
-    const struct irq_line a20 = {0}; /* A20 is always open */
+    const struct irq_line a20 = c->cpu_a20; /* the last that was written to counts, as on QEMU's pc */
     if (pc->failed)
         return;
     for (unsigned i = 0; i < 2; i++) {
@@ -173,6 +175,8 @@ static void add_isa_devices(struct pc *pc)
     ports(pc, 0x60, 1, pc->keyboard, 0);
     ports(pc, 0x64, 1, pc->keyboard, 4);
     ports(pc, 0x92, 1, own(pc, port92_new(c->reset_request, a20)), 0);
+    pc->portf0 = own(pc, portf0_new(isa_irq(pc, IRQ_FPU)));
+    ports(pc, 0xf0, 2, pc->portf0, 0);
     ports(pc, 0xe9, 1, own(pc, debugcon_new(c->debug_console)), 0);
     if (c->debug_exit)
         ports(pc, c->debug_exit_size ? c->debug_exit_port : 0x501, c->debug_exit_size ? c->debug_exit_size : 4,

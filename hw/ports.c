@@ -1,5 +1,5 @@
-/* The one-register devices of a PC: port 92h (fast A20 and reset), port CF9h (reset control), the debug
- * console at E9h, and isa-debug-exit. */
+/* The one-register devices of a PC: port 92h (fast A20 and reset), port F0h (the FPU's errors), port CF9h (reset
+ * control), the debug console at E9h, and isa-debug-exit. */
 #include "hw/hw.h"
 #include <stdlib.h>
 
@@ -39,6 +39,46 @@ static const struct device_ops port92_ops = {"port92", value_read, port92_write,
 struct device *port92_new(struct irq_line reset_line, struct irq_line a20)
 {
     return port_new(&port92_ops, (struct port){.reset_line = reset_line, .a20 = a20, .value = 2});
+}
+
+/* FERR# of the CPU pulls IRQ 13 until port F0h is written, which also raises IGNNE# for as long as FERR# stays. */
+struct portf0 { struct device dev; struct irq_line irq; bool ferr, ignne; };
+static void portf0_write(struct device *dev, uint32_t offset, unsigned size, uint32_t value)
+{
+    struct portf0 *p = (struct portf0 *)dev;
+    (void)offset, (void)size, (void)value;
+    irq_set(&p->irq, 0);
+    p->ignne = p->ferr;
+}
+static uint32_t portf0_read(struct device *dev, uint32_t offset, unsigned size)
+{
+    (void)dev, (void)offset, (void)size;
+    return 0xffffffff;
+}
+static void portf0_reset(struct device *dev)
+{
+    struct portf0 *p = (struct portf0 *)dev;
+    p->ferr = p->ignne = false;
+    irq_set(&p->irq, 0);
+}
+static const struct device_ops portf0_ops = {"portf0", portf0_read, portf0_write, portf0_reset, port_free};
+struct device *portf0_new(struct irq_line irq13)
+{
+    struct portf0 *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->dev.ops = &portf0_ops;
+    p->irq = irq13;
+    return &p->dev;
+}
+bool portf0_ferr(struct device *dev, bool level)
+{
+    struct portf0 *p = (struct portf0 *)dev;
+    if (level && !p->ferr)
+        irq_set(&p->irq, 1);
+    p->ferr = level;
+    p->ignne &= level;
+    return p->ignne;
 }
 
 static void portcf9_write(struct device *dev, uint32_t offset, unsigned size, uint32_t value)

@@ -97,6 +97,8 @@ static bool bus_apic_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
     pthread_mutex_lock(&m->lock);
     bool ok = lapic_msr_write(pc_lapic(m->pc), msr, value);
     pthread_mutex_unlock(&m->lock);
+    if (ok && msr == 0x1b) /* IA32_APIC_BASE: the registers may lie elsewhere now */
+        softmmu_flush(cpu, X86_FLUSH_ALL, 0);
     return ok;
 }
 
@@ -115,6 +117,15 @@ static void bus_tpr_write(struct x86_cpu *cpu, uint8_t cr8)
     pthread_mutex_lock(&m->lock);
     lapic_tpr_set(pc_lapic(m->pc), (uint8_t)(cr8 << 4));
     pthread_mutex_unlock(&m->lock);
+}
+
+static bool bus_ferr(struct x86_cpu *cpu, bool level)
+{
+    struct machine *m = machine_of(cpu);
+    pthread_mutex_lock(&m->lock);
+    bool ignne = pc_ferr(m->pc, level);
+    pthread_mutex_unlock(&m->lock);
+    return ignne;
 }
 
 static uint64_t bus_tsc(struct x86_cpu *cpu) { return machine_now(machine_of(cpu)) * TSC_PER_NS; }
@@ -157,7 +168,7 @@ const struct x86_bus machine_bus = {
     .read = softmmu_read, .write = softmmu_write, .probe = softmmu_probe, .pointer = softmmu_pointer,
     .phys_read = bus_phys_read, .phys_cas = bus_phys_cas, .io_read = bus_io_read, .io_write = bus_io_write,
     .interrupt_take = bus_interrupt_take, .apic_read = bus_apic_read, .apic_write = bus_apic_write,
-    .tpr_read = bus_tpr_read, .tpr_write = bus_tpr_write, .random = bus_random, .tsc = bus_tsc, .tlb_flush = softmmu_flush,
+    .tpr_read = bus_tpr_read, .tpr_write = bus_tpr_write, .ferr = bus_ferr, .random = bus_random, .tsc = bus_tsc, .tlb_flush = softmmu_flush,
     .mode_changed = bus_mode_changed, .shutdown = bus_shutdown,
 };
 
@@ -197,6 +208,17 @@ static void line_nmi(void *ctx, int pin, int level)
         m->vcpu->cpu.state.nmi_pending = 1;
         vcpu_kick(m);
     }
+}
+/* Pulled by the guest's own port writes, so on the vCPU's thread. */
+static void line_a20(void *ctx, int pin, int level)
+{
+    struct machine *m = ctx;
+    uint64_t mask = level ? ~0ull : ~(1ull << 20);
+    (void)pin;
+    if (!m->vcpu || m->vcpu->cpu.state.a20_mask == mask)
+        return;
+    m->vcpu->cpu.state.a20_mask = mask;
+    softmmu_flush(&m->vcpu->cpu, X86_FLUSH_ALL, 0);
 }
 static void line_reset(void *ctx, int pin, int level)
 {
@@ -311,7 +333,7 @@ static struct pc_config pc_config_of(struct machine *m)
     const struct machine_config *c = &m->config;
     return (struct pc_config){
         .ram_size = c->ram_size, .ram = m->ram, .clock = &m->clock,
-        .cpu_interrupt = {line_interrupt, m}, .cpu_nmi = {line_nmi, m},
+        .cpu_interrupt = {line_interrupt, m}, .cpu_nmi = {line_nmi, m}, .cpu_a20 = {line_a20, m},
         .reset_request = {line_reset, m}, .shutdown_request = {line_shutdown, m},
         .debug_exit = debug_exit, .debug_exit_ctx = m, .debug_exit_port = c->debug_exit_port, .debug_exit_size = c->debug_exit_size,
         .serial = {c->serial[0], c->serial[1]}, .debug_console = c->debug_console,

@@ -35,8 +35,22 @@ int main(void)
         wr(stop, 0, 4, values[i]);
         CHECK("status", exit_status, (values[i] << 1 | 1) & 0xff);
     }
-    struct device *all[] = {p92, cf9, con, mute, stop};
-    for (unsigned i = 0; i < 5; i++) {
+    struct fake_line irq13 = {0};
+    struct device *f0 = portf0_new(FAKE_LINE(&irq13, 0));
+    CHECK("port F0 with nothing pending", (wr(f0, 0, 1, 0), portf0_ferr(f0, false)), 0);
+    CHECK("FERR#: not ignored yet", portf0_ferr(f0, true), 0);
+    CHECK("IRQ 13", irq13.level, 1);
+    wr(f0, 0, 1, 0);
+    CHECK("port F0 takes IRQ 13 away", irq13.level, 0);
+    CHECK("and raises IGNNE#", portf0_ferr(f0, true), 1);
+    CHECK("IRQ 13 does not come again for the same error", irq13.level, 0);
+    CHECK("IGNNE# falls with FERR#", portf0_ferr(f0, false), 0);
+    CHECK("the next error", portf0_ferr(f0, true), 0);
+    CHECK("its IRQ 13", irq13.level, 1);
+    f0->ops->reset(f0);
+    CHECK("reset", irq13.level, 0);
+    struct device *all[] = {p92, cf9, con, mute, stop, f0};
+    for (unsigned i = 0; i < 6; i++) {
         storm(all[i], NULL, 4, 1000);
         all[i]->ops->reset(all[i]);
         all[i]->ops->free(all[i]);
