@@ -13,7 +13,7 @@ struct cold *cold_new(struct tcg *t, enum cold_kind kind)
         t->colds--;
     }
     struct cold *c = &t->cold[t->colds++];
-    *c = (struct cold){.kind = kind, .insn_offset = t->insn_offset, .insns = t->insns, .exit = -1};
+    *c = (struct cold){.kind = kind, .insn_offset = t->insn_offset, .insns = t->insns, .exit = -1, .x87 = t->x87_pointers};
     return c;
 }
 
@@ -1043,6 +1043,7 @@ static void save_restore(struct tcg *t, const struct cold *c, bool save)
 
 static void cold_leave(struct tcg *t, const struct cold *c, enum ir_leave reason)
 {
+    tcg_x87_leave(t, &c->x87);
     store_pc(t, pc_at(t, (int32_t)c->insn_offset));
     icount_give_back(t, c->insns - 1u);
     leave_with(t, reason, -1);

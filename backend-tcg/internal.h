@@ -27,6 +27,8 @@ struct value {
     bool done;                /* came with an earlier instruction */
 };
 
+struct x87_pointers { bool known; uint16_t opcode; uint32_t offset; }; /* of a function: x87.c */
+
 enum cold_kind { COLD_TRANSLATE, COLD_UNALIGNED, COLD_LEAVE, COLD_EXIT, COLD_BACK };
 struct cold {
     enum cold_kind kind;
@@ -37,6 +39,7 @@ struct cold {
     uint32_t insn_offset; uint16_t insns;  /* guest instruction: offset of its PC, how many are complete */
     enum ir_leave reason;
     int exit;
+    struct x87_pointers x87;
 };
 enum { MAX_COLD = 512 };
 
@@ -60,6 +63,7 @@ struct tcg {
     struct tcg_fault_site sites[256]; unsigned sites_n;
     bool full, complex;
     uint8_t x87;                     /* where the guest's x87 is: see x87.c */
+    struct x87_pointers x87_pointers;/* not stored yet */
 };
 
 /* --- Assembler.  size: operand bytes 1, 2, 4, 8. */
@@ -107,6 +111,7 @@ void tcg_site(struct tcg *);           /* the next host instruction accesses gue
 bool tcg_vector_emit(struct tcg *, const struct ir_insn *, ir_ref self);
 bool tcg_x87_emit(struct tcg *, const struct ir_insn *, ir_ref self);
 void tcg_x87_before(struct tcg *, const struct ir_insn *); /* brings the x87 into the state where the operation looks at it */
+void tcg_x87_leave(struct tcg *, const struct x87_pointers *); /* in cold code */
 void tcg_x87_begin(void *state, const struct ir_guest *);
 void tcg_x87_end(void *state);
 void tcg_mxcsr_sync(struct tcg *);    /* sticky flags of the host's MXCSR into the state's */

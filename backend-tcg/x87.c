@@ -1,6 +1,7 @@
 /* x87: while translated code runs, the guest's x87 may live in the host's, registers, TOP, tags, status and all, so that
  * each function is the host's own instruction.  It goes there at the first x87 operation that finds it elsewhere, and
  * back into the state before anything else looks at it: a slot or a helper of that class, or the end of tcg_run.
+ * The pointers to the last function are known when the block is compiled: they are stored where it is left, not before.
  * C code that is called in between does not touch the x87 (no long double in it). */
 #include "backend-tcg/internal.h"
 
@@ -68,17 +69,37 @@ static void place(struct tcg *t, enum place where)
     t->host_flags = IR_NONE;
 }
 
+/* Stores the pointers to the last function, by register k. EFLAGS stay. */
+static void pointers(struct tcg *t, const struct x87_pointers *p, unsigned k)
+{
+    emit_imm(t, k, ir_cut(t->o->pc + p->offset, t->b->pc_bits));
+    emit_rm(t, 0, 0x89, 8, k, RBP, (int32_t)t->g->x87.pc);
+    emit_imm(t, k, p->opcode);
+    emit_rm(t, 0, 0x89, 2, k, RBP, (int32_t)t->g->x87.opcode);
+}
+
+void tcg_x87_leave(struct tcg *t, const struct x87_pointers *p)
+{
+    if (p->known)
+        pointers(t, p, RAX);
+}
+
 static bool is_slot(const struct ir_x87 *x, uint64_t at)
 {
-    return at == x->status || at == x->top || at == x->tags || at - x->registers < 8 * 16;
+    return at == x->status || at == x->pc || at == x->opcode || at == x->top || at == x->tags || at - x->registers < 8 * 16;
 }
 
 void tcg_x87_before(struct tcg *t, const struct ir_insn *i)
 {
     const struct ir_helper *h = i->op == IR_call ? &t->g->helpers[i->imm] : NULL;
     bool slot = (i->op == IR_get || i->op == IR_put) && is_slot(&t->g->x87, (uint64_t)i->imm);
-    if (slot || (h && (h->reads | h->writes) & IR_S_FPU))
+    bool looks = slot || (h && (h->reads | h->writes) & IR_S_FPU);
+    if (looks)
         place(t, STATE);
+    if (t->x87_pointers.known && (looks || i->op == IR_exit_if || ir_op_info[i->op].props & ENDS)) {
+        pointers(t, &t->x87_pointers, gpr_temp(t));
+        t->x87_pointers.known = false;
+    }
 }
 
 static void own_rax(struct tcg *t, ir_ref self)
@@ -88,16 +109,22 @@ static void own_rax(struct tcg *t, ir_ref self)
     t->v[self].clean = true;
 }
 
-static void function(struct tcg *t, unsigned f)
+static void bytes(struct tcg *t, unsigned f)
 {
     put8(t, 0xd8 | f >> 8);
     put8(t, f & 0xff);
 }
 
+static void function(struct tcg *t, const struct ir_insn *i)
+{
+    bytes(t, i->aux);
+    t->x87_pointers = (struct x87_pointers){true, i->aux, t->insn_offset};
+}
+
 static void flags(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     gpr_take(t, RAX);
-    function(t, i->aux);
+    function(t, i);
     emit_rr(t, 0, 0x0f90, 1, 0, RAX); /* seto al */
     put8(t, 0x9f);                    /* lahf */
     emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
@@ -108,7 +135,7 @@ static void move_if(struct tcg *t, const struct ir_insn *i)
 {
     use_in(t, i->arg[0], RAX);
     put8(t, 0x9e); /* sahf: none of these functions looks at OF */
-    function(t, i->aux);
+    function(t, i);
 }
 
 static void memory(struct tcg *t, const struct ir_insn *i)
@@ -116,12 +143,13 @@ static void memory(struct tcg *t, const struct ir_insn *i)
     unsigned a = use(t, i->arg[0]);
     tcg_site(t);
     emit_rm(t, 0, 0xd8u | i->aux >> 8, 4, i->aux >> 3 & 7, a, 0);
+    t->x87_pointers = (struct x87_pointers){true, i->aux, t->insn_offset};
 }
 
 static void status(struct tcg *t, ir_ref self)
 {
     gpr_take(t, RAX);
-    function(t, 0x7e0); /* fnstsw ax */
+    bytes(t, 0x7e0); /* fnstsw ax */
     emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
     own_rax(t, self);
 }
@@ -141,12 +169,13 @@ bool tcg_x87_emit(struct tcg *t, const struct ir_insn *i, ir_ref self)
         return false;
     place(t, HOST);
     switch ((unsigned)i->op) {
-    case IR_x87: function(t, i->aux); break;
+    case IR_x87: function(t, i); break;
     case IR_x87_flags: flags(t, i, self); break;
     case IR_x87_move_if: move_if(t, i); break;
     case IR_x87_load: case IR_x87_store: memory(t, i); break;
     case IR_x87_status: status(t, self); break;
     case IR_x87_control: control(t); break;
+    case IR_x87_clear: bytes(t, 0x3e2); break; /* fnclex */
     default: return false;
     }
     t->host_flags = i->op == IR_x87 || i->op == IR_x87_load || i->op == IR_x87_store ? t->host_flags : IR_NONE;

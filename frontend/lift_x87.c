@@ -21,20 +21,17 @@ static bool has_memory(const struct lifter *l) { return lift_is_mem(l, 0) || lif
 static unsigned size_of(const struct lifter *l) { return has_memory(l) ? l->op[memory_at(l)].size / 8u : 0; }
 static bool stores(const struct lifter *l) { return l->op[memory_at(l)].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE; }
 
-/* The function's number (ir/ops_x87.def). */
+/* The function's number (ir/ops_x87.def), which is FOP's value. */
 static unsigned function_of(const struct lifter *l)
 {
-    unsigned modrm = has_memory(l) ? (unsigned)l->in.raw.modrm.reg << 3 : 0xc0u | (unsigned)l->in.raw.modrm.reg << 3 | l->in.raw.modrm.rm;
-    return (l->in.opcode & 7u) << 8 | modrm;
+    return (l->in.opcode & 7u) << 8 | (unsigned)l->in.raw.modrm.mod << 6 | (unsigned)l->in.raw.modrm.reg << 3 | l->in.raw.modrm.rm;
 }
 
-/* Instruction and data pointer (SDM 1 8.1.8): of every instruction that is no control instruction.  FCS and FDS are 0 where
- * CPUID says that they are deprecated. */
-static void pointers(struct lifter *l, ir_ref ea)
+/* Pointers (SDM 1 8.1.8) are those of the last instruction that is no control instruction; FDP of the last with an operand in
+ * memory.  FCS and FDS are 0 where CPUID says that they are deprecated. */
+static void data_pointer(struct lifter *l, ir_ref ea)
 {
     bool selectors = !x86_model_has(l->model, X86_FEATURE_ZERO_FCS_FDS);
-    lift_slot_put(l, IR_I64, SLOT(fip), lift_this_pc(l));
-    lift_slot_put(l, IR_I16, SLOT(fop), lift_const(l, IR_I16, function_of(l) | (has_memory(l) ? l->in.raw.modrm.rm | l->in.raw.modrm.mod << 6 : 0)));
     if (selectors)
         lift_slot_put(l, IR_I16, SLOT(fcs), lift_slot_get(l, IR_I16, SLOT(seg_sel) + 2 * X86_CS));
     if (ea == IR_NONE)
@@ -81,6 +78,8 @@ static void exactly(struct lifter *l)
     lift_call(l, IR_VOID, X86_HELPER_x87_check, IR_NONE, IR_NONE, IR_NONE, IR_NONE); /* before the operand's own faults */
     ir_ref at = linear(l);
     lift_call(l, IR_VOID, has_memory(l) ? X86_HELPER_x87_mem : X86_HELPER_x87_reg, what(l), at, IR_NONE, IR_NONE);
+    lift_slot_put(l, IR_I64, SLOT(fip), lift_this_pc(l));
+    lift_slot_put(l, IR_I16, SLOT(fop), lift_const(l, IR_I16, function_of(l)));
 }
 
 void lift_x87(struct lifter *l, int variant)
@@ -95,7 +94,7 @@ void lift_x87(struct lifter *l, int variant)
         on_memory(l);
     else
         on_registers(l);
-    pointers(l, ea);
+    data_pointer(l, ea);
 }
 
 /* --- Control */
@@ -146,7 +145,7 @@ void lift_x87_control(struct lifter *l, int waits)
         if (traps(l))
             by_helper(l);
         else
-            emit(l, IR_x87, IR_VOID, function_of(l), 0, IR_NONE);
+            emit(l, IR_x87_clear, IR_VOID, 0, 0, IR_NONE);
         break;
     case ZYDIS_MNEMONIC_FNINIT: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FNSTENV: control_area(l, traps(l)); break;
     case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR: control_area(l, true); break;

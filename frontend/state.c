@@ -33,7 +33,8 @@ const struct ir_guest x86_guest = {.slots = slots, .slot_count = 0
     .faulted_offset = offsetof(struct x86_state, faulted), .stop_offset = offsetof(struct x86_state, stop),
     .icount_offset = offsetof(struct x86_state, icount), .mxcsr_offset = offsetof(struct x86_state, mxcsr),
     .x87 = {.control = offsetof(struct x86_state, fcw), .status = offsetof(struct x86_state, fsw), .top = offsetof(struct x86_state, fptop),
-            .tags = offsetof(struct x86_state, fptag), .registers = offsetof(struct x86_state, fpr)}};
+            .tags = offsetof(struct x86_state, fptag),
+            .pc = offsetof(struct x86_state, fip), .opcode = offsetof(struct x86_state, fop), .registers = offsetof(struct x86_state, fpr)}};
 
 __attribute__((constructor)) static void slots_fill(void)
 {

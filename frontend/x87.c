@@ -209,7 +209,7 @@ X86_HELPER_FN(x87_control)
     struct x86_state *s = &c86->state;
     bool narrow = a >> 28 & 1;
     uint64_t v;
-    switch (a & 0x7ff) {
+    switch (a & (0x700 | ((a & 0xc0) == 0xc0 ? 0xff : 0x38))) { /* of memory: /digit alone */
     case 0x120: load_area(c86, b, narrow, false); break;      /* FLDENV */
     case 0x128:                                               /* FLDCW */
         if (x86_mem_read(c86, b, 2, 0, &v)) {

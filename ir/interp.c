@@ -116,13 +116,25 @@ static enum ir_leave leave_fault(struct run *r)
 
 static uint64_t x87(const struct run *r, const struct ir_insn *i)
 {
+    const struct ir_x87 *at = &r->env->guest->x87;
     union ir_value operand_bytes = {0};
     if (i->op == IR_x87_load)
         r->env->load(r->env->state, operand(r, i, 0), (unsigned)i->imm, &operand_bytes);
     uint32_t flags = ir_x87_run(r->env->state, r->env->guest, i->aux, &operand_bytes, (uint32_t)operand(r, i, 0) & IR_FLAGS_ALL);
     if (i->op == IR_x87_store)
         r->env->store(r->env->state, operand(r, i, 0), (unsigned)i->imm, &operand_bytes);
+    memcpy((char *)r->env->state + at->pc, &r->pc, 8);
+    memcpy((char *)r->env->state + at->opcode, &i->aux, 2);
     return flags;
+}
+
+static void x87_clear(const struct run *r)
+{
+    enum { CONDITIONS = 0x4700 };
+    uint16_t status;
+    memcpy(&status, (char *)r->env->state + r->env->guest->x87.status, sizeof status);
+    status &= CONDITIONS;
+    memcpy((char *)r->env->state + r->env->guest->x87.status, &status, sizeof status);
 }
 
 static uint64_t x87_status(const struct run *r)
@@ -215,6 +227,7 @@ static enum ir_leave run_block(struct run *r)
         case IR_x87: case IR_x87_move_if: case IR_x87_load: case IR_x87_store: x87(r, i); break;
         case IR_x87_flags: v[n].u64 = x87(r, i); break;
         case IR_x87_status: v[n].u64 = x87_status(r); break;
+        case IR_x87_clear: x87_clear(r); break;
         case IR_x87_control: break; /* nothing is kept outside of the state */
         case IR_exit_if:
             if (!(operand(r, i, 0) & 1))

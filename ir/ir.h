@@ -108,7 +108,7 @@ struct ir_guest {
     uint32_t icount_offset;  /* i64: instructions left before the block must return (only with counting on) */
     uint32_t mxcsr_offset;   /* u32: FP control and sticky flags in the host's format */
     struct ir_x87 {          /* offsets; status without TOP, tags: bit r set where register r is in use */
-        uint32_t control, status /* u16 */, top, tags /* u8 */, registers /* f80 [8], physical */;
+        uint32_t control, status, opcode /* u16 */, top, tags /* u8 */, pc /* u64 */, registers /* f80 [8], physical */;
     } x87;
 };
 

@@ -64,7 +64,7 @@ static const char *check_x87(const struct ir_insn *i)
 {
     switch ((unsigned)i->op) {
     case IR_x87: case IR_x87_flags: case IR_x87_move_if: return (i->aux & 0xf8c0) == 0xc0 ? NULL : "has no function on registers";
-    case IR_x87_load: case IR_x87_store: return i->aux & 0xf8c7 ? "has no function on memory" : i->imm > 0 && i->imm <= 10 ? NULL : "has a wrong size";
+    case IR_x87_load: case IR_x87_store: return i->aux & 0xf800 || (i->aux & 0xc0) == 0xc0 ? "has no function on memory" : i->imm > 0 && i->imm <= 10 ? NULL : "has a wrong size";
     default: return NULL;
     }
 }

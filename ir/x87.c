@@ -58,7 +58,7 @@ static const struct { uint32_t eflags, packed; } pairs[] = {
 uint32_t ir_x87_run(void *state, const struct ir_guest *g, unsigned function, void *operand, uint32_t flags)
 {
     bool memory = (function & 0xc0) != 0xc0;
-    const uint8_t *stub = tierce_x87_stubs + 4 * ((function & 0x7ff) | (memory ? 2 : 0));
+    const uint8_t *stub = tierce_x87_stubs + 4 * (memory ? (function & 0x738) | 2 : function & 0x7ff);
     struct image m;
     uint64_t rflags = 2;
     uint32_t packed = 0;

@@ -7,9 +7,9 @@
 #include <sys/mman.h>
 
 struct x87_state {
-    uint64_t r[8], pc;
+    uint64_t r[8], pc, pointer;
     uint32_t flags, faulted, stop, mxcsr;
-    uint16_t control, status;
+    uint16_t control, status, opcode;
     uint8_t top, tags;
     uint8_t st[8][16] __attribute__((aligned(16)));
     uint64_t vec[4][2];
@@ -36,14 +36,14 @@ static const struct ir_slot slots[] = {
     {"r0", 0, IR_I64, IR_S_GPR, 0}, {"r1", 8, IR_I64, IR_S_GPR, 0}, {"r2", 16, IR_I64, IR_S_GPR, 0}, {"r3", 24, IR_I64, IR_S_GPR, 0},
     {"r4", 32, IR_I64, IR_S_GPR, 0}, {"r5", 40, IR_I64, IR_S_GPR, 0}, {"r6", 48, IR_I64, IR_S_GPR, 0}, {"r7", 56, IR_I64, IR_S_GPR, 0},
     {"pc", AT(pc), IR_I64, IR_S_SYSTEM, 0}, {"flags", AT(flags), IR_I32, IR_S_FLAGS, 0}, {"mxcsr", AT(mxcsr), IR_I32, IR_S_VECTOR, 0},
-    {"control", AT(control), IR_I16, IR_S_FPU, 0}, {"status", AT(status), IR_I16, IR_S_FPU, 0}, {"top", AT(top), IR_I8, IR_S_FPU, 0}, {"tags", AT(tags), IR_I8, IR_S_FPU, 0},
+    {"opcode", AT(opcode), IR_I16, IR_S_FPU, 0}, {"pointer", AT(pointer), IR_I64, IR_S_FPU, 0}, {"control", AT(control), IR_I16, IR_S_FPU, 0}, {"status", AT(status), IR_I16, IR_S_FPU, 0}, {"top", AT(top), IR_I8, IR_S_FPU, 0}, {"tags", AT(tags), IR_I8, IR_S_FPU, 0},
     {"st0", AT(st), IR_F80, IR_S_FPU, 0}, {"st1", AT(st) + 16, IR_F80, IR_S_FPU, 0}, {"st2", AT(st) + 32, IR_F80, IR_S_FPU, 0}, {"st3", AT(st) + 48, IR_F80, IR_S_FPU, 0},
     {"st4", AT(st) + 64, IR_F80, IR_S_FPU, 0}, {"st5", AT(st) + 80, IR_F80, IR_S_FPU, 0}, {"st6", AT(st) + 96, IR_F80, IR_S_FPU, 0}, {"st7", AT(st) + 112, IR_F80, IR_S_FPU, 0},
     {"vec0", AT(vec), IR_V128, IR_S_VECTOR, 0}, {"vec1", AT(vec) + 16, IR_V128, IR_S_VECTOR, 0}};
 static const struct ir_guest guest = {
     .slots = slots, .slot_count = sizeof slots / sizeof *slots, .helpers = helpers, .helper_count = 2, .state_size = sizeof(struct x87_state),
     .pc_offset = AT(pc), .faulted_offset = AT(faulted), .stop_offset = AT(stop), .mxcsr_offset = AT(mxcsr),
-    .x87 = {.control = AT(control), .status = AT(status), .top = AT(top), .tags = AT(tags), .registers = AT(st)}};
+    .x87 = {.pc = AT(pointer), .opcode = AT(opcode), .control = AT(control), .status = AT(status), .top = AT(top), .tags = AT(tags), .registers = AT(st)}};
 
 static uint64_t seed = 88172645463325252ull;
 static uint64_t rnd(void)
@@ -75,12 +75,12 @@ static ir_ref get(struct ir_block *b) { return emit(b, IR_get, IR_I64, 0, (int64
 static void put(struct ir_block *b, ir_ref v) { emit(b, IR_put, IR_I64, 0, (int64_t)(rnd() % GPRS) * 8, v); }
 
 /* First and last numbers of functions on registers; what faults elsewhere or loads the control word is left out. */
-static const uint16_t plain_functions[][2] = {{0x0c0, 0x0ff}, {0x1c0, 0x1d0}, {0x1e0, 0x1e1}, {0x1e4, 0x1e5}, {0x1e8, 0x1ee}, {0x1f0, 0x1ff}, {0x2e9, 0x2e9}, {0x3e2, 0x3e2},
+static const uint16_t plain_functions[][2] = {{0x0c0, 0x0ff}, {0x1c0, 0x1d0}, {0x1e0, 0x1e1}, {0x1e4, 0x1e5}, {0x1e8, 0x1ee}, {0x1f0, 0x1ff}, {0x2e9, 0x2e9},
     {0x4c0, 0x4cf}, {0x4e0, 0x4ff}, {0x5c0, 0x5c7}, {0x5d0, 0x5ef}, {0x6c0, 0x6cf}, {0x6d9, 0x6d9}, {0x6e0, 0x6ff}, {0x7c0, 0x7c7}};
 static const uint16_t flag_functions[][2] = {{0x3e8, 0x3f7}, {0x7e8, 0x7f7}};
 static const uint16_t move_functions[][2] = {{0x2c0, 0x2df}, {0x3c0, 0x3df}};
 static const struct { uint16_t function; uint8_t size, store; } memory_functions[] = {
-    {0x100, 4, 0}, {0x500, 8, 0}, {0x328, 10, 0}, {0x700, 2, 0}, {0x300, 4, 0}, {0x728, 8, 0}, {0x000, 4, 0}, {0x028, 4, 0}, {0x408, 8, 0}, {0x430, 8, 0}, {0x200, 4, 0}, {0x618, 2, 0},
+    {0x147, 4, 0}, {0x500, 8, 0}, {0x328, 10, 0}, {0x700, 2, 0}, {0x300, 4, 0}, {0x728, 8, 0}, {0x000, 4, 0}, {0x028, 4, 0}, {0x408, 8, 0}, {0x430, 8, 0}, {0x200, 4, 0}, {0x618, 2, 0},
     {0x110, 4, 1}, {0x118, 4, 1}, {0x510, 8, 1}, {0x518, 8, 1}, {0x338, 10, 1}, {0x710, 2, 1}, {0x318, 4, 1}, {0x738, 8, 1}, {0x508, 8, 1}, {0x730, 10, 1}, {0x720, 10, 0}};
 #define PICK(table) pick(table, sizeof table / sizeof *table)
 static unsigned pick(const uint16_t (*ranges)[2], size_t count)
@@ -102,7 +102,9 @@ static void memory_operation(struct ir_block *b, unsigned n)
 static void operation(struct ir_block *b, unsigned n, ir_ref live)
 {
     ir_ref v;
-    switch (rnd() % 16) {
+    if (rnd() % 2)
+        ir_emit(b, IR_insn, IR_VOID, 1, n, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+    switch (rnd() % 20) {
     case 0: memory_operation(b, n); break;
     case 1: memory_operation(b, n); break;
     case 2: /* packed flags have bits that mean nothing */
@@ -123,6 +125,13 @@ static void operation(struct ir_block *b, unsigned n, ir_ref live)
     case 8: put(b, emit(b, IR_get, IR_I64, 0, AT(st) + (int64_t)(rnd() & 7) * 16, IR_NONE)); break;
     case 9: emit(b, IR_put, IR_I64, 0, AT(st) + (int64_t)(rnd() & 7) * 16, get(b)); break;
     case 10: emit(b, IR_put, IR_I8, 0, AT(tags), ir_const(b, IR_I8, (int64_t)(int8_t)rnd())); break;
+    case 12: emit(b, IR_x87_clear, IR_VOID, 0, 0, IR_NONE); break;
+    case 13: put(b, emit(b, IR_get, IR_I64, 0, AT(pointer), IR_NONE)); break;
+    case 14: emit(b, IR_put, IR_I16, 0, AT(opcode), ir_const(b, IR_I16, 0x123)); break;
+    case 15: /* now and then the block ends here */
+        v = ir_op2(b, IR_ult, IR_I64, get(b), ir_const(b, IR_I64, 1ll << 60));
+        emit(b, IR_exit_if, IR_VOID, 0, n + 5, v);
+        break;
     case 11: put(b, ir_op2(b, IR_add, IR_I64, get(b), live)); break;
     default: emit(b, IR_x87, IR_VOID, PICK(plain_functions), 0, IR_NONE);
     }

@@ -4,9 +4,9 @@
 #include <string.h>
 
 struct x87_state {
-    uint64_t r[2], pc;
+    uint64_t r[2], pc, pointer;
     uint32_t flags, faulted, stop;
-    uint16_t control, status;
+    uint16_t control, status, opcode;
     uint8_t top, tags;
     struct { uint64_t mantissa; uint16_t exponent, pad[3]; } st[8] __attribute__((aligned(16)));
 };
@@ -26,7 +26,7 @@ static const struct ir_helper helpers[] = {{.name = "unmask", .fn = unmask, .arg
 static const struct ir_guest guest = {
     .slots = slots, .slot_count = sizeof slots / sizeof *slots, .helpers = helpers, .helper_count = 1, .state_size = sizeof(struct x87_state),
     .pc_offset = AT(pc), .faulted_offset = AT(faulted), .stop_offset = AT(stop),
-    .x87 = {.control = AT(control), .status = AT(status), .top = AT(top), .tags = AT(tags), .registers = AT(st)}};
+    .x87 = {.pc = AT(pointer), .opcode = AT(opcode), .control = AT(control), .status = AT(status), .top = AT(top), .tags = AT(tags), .registers = AT(st)}};
 
 static unsigned passed, failed;
 static void check(const char *name, bool ok, const char *detail)
@@ -106,6 +106,7 @@ static void run_store_status_flags(void)
     check("comparison", s.r[0] == IR_FLAG_C, "flags are not below");
     check("status", s.r[1] == 6u << 11, "TOP is not 6");
     check("store of 10 bytes", !memcmp(memory + 16, "\0\0\0\0\0\0\0\x80\xff\x3f\0", 11), "not 1.0");
+    check("pointers", s.pointer == 0x102 && s.opcode == 0x338, "not the store's");
     check("pop", s.top == 7 && s.tags == 0x80, "no pop");
 }
 

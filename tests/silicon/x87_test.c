@@ -206,14 +206,14 @@ static unsigned random_insn(const ZydisDecoder *decoder, uint8_t *p, ZydisMnemon
     return in.length;
 }
 
-static unsigned random_code(const ZydisDecoder *decoder, unsigned *insns, unsigned *met)
+static unsigned random_code(const ZydisDecoder *decoder, unsigned *met)
 {
     unsigned n = 0, count = 1 + (unsigned)(rnd() % LONGEST);
-    for (*insns = 0; *insns < count;) {
+    for (unsigned insns = 0; insns < count;) {
         ZydisMnemonic mnemonic = ZYDIS_MNEMONIC_INVALID;
         unsigned length = random_insn(decoder, code + n, &mnemonic);
         n += length;
-        *insns += length != 0;
+        insns += length != 0;
         met[mnemonic] += length != 0;
     }
     code[n] = 0xc3;
@@ -240,7 +240,7 @@ static bool run_translated(const struct ir_block *b)
     return leave != IR_LEAVE_INTERPRET;
 }
 
-static const char *run_tier(enum tier tier, struct outcome *o, uint64_t end, unsigned insns, struct ir_block *b)
+static const char *run_tier(enum tier tier, struct outcome *o, uint64_t end, struct ir_block *b)
 {
     static char error[200];
     const struct x86_fetch f = {fetch, NULL};
@@ -249,7 +249,7 @@ static const char *run_tier(enum tier tier, struct outcome *o, uint64_t end, uns
     state_in(o);
     for (unsigned again = 0; cpu.state.rip != end && !cpu.state.faulted && again < 2 * LONGEST; again++) {
         struct ir_env env = {.state = &cpu.state, .guest = &x86_guest, .pc = cpu.state.rip, .translate = env_translate, .load = env_load, .store = env_store};
-        const struct x86_lift_limits limits = {.insns = again ? 1 : insns, .bytes = PAGE};
+        const struct x86_lift_limits limits = {.insns = LONGEST, .bytes = (unsigned)(end - cpu.state.rip)};
         if (!x86_lift(cpu.model, cpu.state.mode, cpu.state.rip, cpu.state.rip, &f, &limits, b))
             return "fetch fault";
         if (tier != RAW)
@@ -349,13 +349,13 @@ int main(int argc, char **argv)
     ir_block_init(&b);
     updates_pointers = host_updates_pointers();
     for (unsigned i = 0; i < runs && failed < 5; i++) {
-        unsigned insns, size = random_code(&decoder, &insns, met);
+        unsigned size = random_code(&decoder, met);
         random_outcome(&in);
         silicon = in;
         run_silicon(&silicon);
         for (enum tier t = 0; t < TIERS; t++) {
             here = in;
-            const char *wrong = run_tier(t, &here, CODE + size, insns, &b);
+            const char *wrong = run_tier(t, &here, CODE + size, &b);
             if (!wrong)
                 wrong = difference(&silicon, &here);
             if (wrong)
