@@ -19,6 +19,7 @@ struct tcg_jump { uint64_t tag; void *code; };  /* tag = pc ^ (mode_id << 48) ; 
 #else
 #define TCG_JUMP_ENTRIES 4096u
 #endif
+static inline uint64_t tcg_jump_pc(const struct tcg_jump *j) { return (uint64_t)((int64_t)(j->tag << 16) >> 16); } /* sign-extended; of an entry in use */
 /* index of a PC in the jump table */
 static inline unsigned tcg_jump_hash(uint64_t pc) { return (unsigned)((pc ^ pc >> 12) & (TCG_JUMP_ENTRIES - 1)); }
 
@@ -57,7 +58,7 @@ struct tcg_block {             /* what the runtime keeps of a translation */
     unsigned site_count;
 };
 #define TCG_MAX_EXITS 6
-struct tcg_options { const struct ir_guest *guest; uint64_t pc; uint64_t mode_id; void *user; bool icount; bool same_page_only; };
+struct tcg_options { const struct ir_guest *guest; uint64_t pc; uint64_t mode_id; void *user; bool icount; bool same_page_only; const uint8_t *code; /* the guest's bytes, for the operation of that name */ };
 enum tcg_result { TCG_OK, TCG_FULL /* no room in [at, limit): evict and retry */, TCG_TOO_COMPLEX /* take a shorter block */ };
 /* Compiles `block` into the buffer at offset *at (advanced past the code), never past limit. */
 enum tcg_result __attribute__((warn_unused_result))

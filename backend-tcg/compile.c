@@ -578,6 +578,20 @@ static void do_evaluate(struct tcg *t, const struct ir_insn *i, ir_ref self)
 }
 
 /* --- State */
+static void do_code(struct tcg *t, const struct ir_insn *i, ir_ref self)
+{
+    unsigned size = size_of((enum ir_type)i->type), r = def(t, self);
+    emit_imm(t, r, (uint64_t)(t->o->code + i->imm));
+    switch (i->aux) {
+    case 1: emit_rm(t, 0, 0x0fbe, size == 8 ? 8 : 4, r, r, 0); break;
+    case 2: emit_rm(t, 0, 0x0fbf, size == 8 ? 8 : 4, r, r, 0); break;
+    case 4: emit_rm(t, 0, size == 8 ? 0x63 : 0x8b, size == 8 ? 8 : 4, r, r, 0); break;
+    case 8: emit_rm(t, 0, 0x8b, 8, r, r, 0); break;
+    default: t->complex = true;
+    }
+    t->v[self].clean = size == 4;
+}
+
 static void do_get(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     int32_t at = (int32_t)i->imm;
@@ -913,6 +927,7 @@ static void emit_one(struct tcg *t, const struct ir_insn *i, ir_ref self)
         break;
     case IR_const: break;
     case IR_pc: emit_imm(t, def(t, self), pc_at(t, i->imm)); break;
+    case IR_code: do_code(t, i, self); break;
     case IR_get: do_get(t, i, self); break;
     case IR_put: do_put(t, i); break;
     case IR_add: case IR_sub: case IR_adc: case IR_sbb: case IR_and: case IR_or: case IR_xor: do_alu(t, i, self); break;

@@ -95,7 +95,12 @@ struct x86_fetch {       /* guest bytes; returns how many of max were put in `to
     void *ctx;
     void (*decoding)(void *ctx, bool begins); /* around the decoder, for who measures it; may be NULL */
 };
-struct x86_lift_limits { unsigned insns, bytes; bool icount; };
+struct x86_lift_limits {
+    unsigned insns, bytes; bool icount;
+    const uint64_t *changing;   /* NULL, or X86_CHANGING bits, one a byte from the block's first: immediates and displacements with such
+                                   a byte are read when the block runs (block->code lists them), in blocks inside one page */
+};
+#define X86_CHANGING 256u
 /* Lifts from linear address `linear` (PC `pc` = offset in CS) until a jump, a mode change, a limit, or a page's end
  * (an instruction that straddles is lifted if it is the first).  False: the fetch of the first instruction
  * faulted (pending in the state).  Undecodable bytes lift to #UD.  block->guest_bytes tells how many bytes it depends on. */

@@ -41,6 +41,7 @@ struct lifter {
     unsigned length;             /* of this instruction, bytes */
     unsigned code_bits;          /* 16, 32, 64 */
     unsigned operand_bits, address_bits, stack_bits; /* of this instruction; stack_bits: width of (R|E)SP in use */
+    const uint64_t *changing;    /* of struct x86_lift_limits */
     bool lock;                   /* has a valid LOCK prefix */
     bool ended;                  /* the block has its last instruction */
     bool helper_stored;          /* a helper of this instruction may have written to memory, code too: the block ends here */

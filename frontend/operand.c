@@ -108,6 +108,31 @@ static bool is_pc_relative(ZydisRegister r)
     return r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP;
 }
 
+/* A field of the instruction whose bytes are known to change, as a value of type t; IR_NONE: it is a constant. */
+static ir_ref changing_field(struct lifter *l, enum ir_type t, unsigned at, unsigned bits)
+{
+    unsigned first = l->offset + at, size = bits / 8, changes = 0;
+    if (!l->changing || !bits || bits > ir_type_bits(t) || first + size > X86_CHANGING)
+        return IR_NONE;
+    for (unsigned i = first; i < first + size; i++)
+        changes |= l->changing[i / 64] >> i % 64 & 1;
+    for (unsigned i = 0; i < l->b->code_count && changes; i++)
+        if (l->b->code[i].offset == first)
+            return ir_emit(l->b, IR_code, t, size, first, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+    if (!changes || l->b->code_count == sizeof l->b->code / sizeof *l->b->code)
+        return IR_NONE;
+    l->b->code[l->b->code_count++] = (struct ir_code){(uint16_t)first, (uint8_t)size};
+    return ir_emit(l->b, IR_code, t, size, first, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+}
+
+static ir_ref immediate(struct lifter *l, unsigned i, enum ir_type t)
+{
+    /* Alone, and widened by its sign if at all. */
+    bool plain = !l->in.raw.imm[0].is_relative && !l->in.raw.imm[1].size && (l->in.raw.imm[0].is_signed || l->in.raw.imm[0].size == ir_type_bits(t));
+    ir_ref r = plain ? changing_field(l, t, l->in.raw.imm[0].offset, l->in.raw.imm[0].size) : IR_NONE;
+    return r != IR_NONE ? r : ir_const(l->b, t, l->op[i].imm.value.s);
+}
+
 ir_ref lift_ea_plus(struct lifter *l, unsigned i, ir_ref extra, int64_t displacement)
 {
     const ZydisDecodedOperandMem *m = &l->op[i].mem;
@@ -127,6 +152,11 @@ ir_ref lift_ea_plus(struct lifter *l, unsigned i, ir_ref extra, int64_t displace
     }
     if (m->index != ZYDIS_REGISTER_NONE)
         index = lift_gpr_get(l, m->index);
+    ir_ref changing = m->disp.has_displacement && !is_pc_relative(m->base) ? changing_field(l, t, l->in.raw.disp.offset, l->in.raw.disp.size) : IR_NONE;
+    if (changing != IR_NONE) {
+        disp = displacement;
+        base = base == IR_NONE ? changing : ir_op2(l->b, IR_add, t, base, changing);
+    }
     if (extra != IR_NONE) {
         ir_ref e = lift_resize(l, extra, IR_I64, t, false);
         base = base == IR_NONE ? e : ir_op2(l->b, IR_add, t, base, e);
@@ -237,14 +267,14 @@ enum ir_type lift_type(const struct lifter *l, unsigned i)
 ir_ref lift_read_as(struct lifter *l, unsigned i, enum ir_type t)
 {
     if (lift_is_imm(l, i))
-        return ir_const(l->b, t, l->op[i].imm.value.s);
+        return immediate(l, i, t);
     return lift_resize(l, lift_read(l, i), lift_type(l, i), t, false);
 }
 
 static ir_ref read_access(struct lifter *l, unsigned i, unsigned access)
 {
     if (lift_is_imm(l, i))
-        return ir_const(l->b, lift_type(l, i), l->op[i].imm.value.s);
+        return immediate(l, i, lift_type(l, i));
     if (lift_is_reg(l, i))
         return lift_gpr_get(l, l->op[i].reg.value);
     return lift_load(l, lift_type(l, i), lift_translate(l, i, l->op[i].size / 8, access), 0);

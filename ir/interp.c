@@ -44,6 +44,13 @@ static void state_put(const struct run *r, const struct ir_insn *i)
     memcpy((char *)r->env->state + i->imm, &r->values[i->arg[0]], ir_type_bytes((enum ir_type)i->type));
 }
 
+static uint64_t code(const struct run *r, const struct ir_insn *i)
+{
+    uint64_t v = 0;
+    memcpy(&v, r->env->code + i->imm, i->aux);
+    return ir_cut((uint64_t)ir_signed(v, 8 * i->aux), ir_type_bits((enum ir_type)i->type));
+}
+
 static union ir_value load(const struct run *r, uint64_t address, unsigned size)
 {
     union ir_value v;
@@ -173,6 +180,7 @@ static enum ir_leave run_block(struct run *r)
             v[n].u64 = ir_cut((uint64_t)ir_signed(operand(r, i, 0), ir_type_bits(ir_result_type(b, i->arg[0]))), ir_type_bits((enum ir_type)i->type));
             break;
         case IR_deposit: v[n].u64 = deposited(r, i); break;
+        case IR_code: v[n].u64 = code(r, i); break;
         case IR_pc: v[n].u64 = pc_at(r, i->imm); break;
         case IR_get: v[n] = state_get(r, i); break;
         case IR_put: state_put(r, i); break;

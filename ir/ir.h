@@ -84,6 +84,7 @@ struct ir_block {
     uint32_t guest_bytes, guest_insns;
     uint8_t pc_bits;      /* 16, 32 or 64: a PC wraps at this width */
     bool out_of_memory;   /* a builder call failed; the block is not to be used */
+    struct ir_code { uint16_t offset; uint8_t size; } code[32]; unsigned code_count; /* guest bytes that `code` alone reads */
 };
 
 /* --- Helpers: C functions that translated code calls.  The table belongs to the caller. */
@@ -167,6 +168,7 @@ struct ir_env {
     void *state;
     const struct ir_guest *guest;
     uint64_t pc;           /* guest PC of the block's first instruction */
+    const uint8_t *code;   /* its bytes, for blocks with `code` */
     /* Checks that `size` bytes at linear address may be accessed so; false leaves a fault pending in state.
      * Later load and store of these bytes inside the same guest instruction cannot fault. */
     bool (*translate)(void *state, uint64_t address, unsigned size, unsigned access);

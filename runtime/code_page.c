@@ -111,6 +111,17 @@ static bool is_running(const struct tb *tb, const void *host_pc)
     return host_pc && at < tb->code.code_size;
 }
 
+/* Only bytes that the block reads when it runs; offset in the page of its first part. */
+static bool is_open(const struct tb *tb, unsigned offset, unsigned size)
+{
+    for (unsigned i = 0; i < tb->open_count; i++) {
+        unsigned first = tb->parts[0].offset + tb->open[i].offset;
+        if (offset >= first && offset + size <= first + tb->open[i].size)
+            return true;
+    }
+    return false;
+}
+
 /* Tells of a store that is about to be made, or was just made.  host_pc: where translated code makes it, or NULL.
  * True: that code is of a block that has such a byte itself. */
 bool tb_written(struct vcpu *v, uint64_t ram_page, unsigned offset, unsigned size, const void *host_pc)
@@ -125,7 +136,7 @@ bool tb_written(struct vcpu *v, uint64_t ram_page, unsigned offset, unsigned siz
         for (struct tb_part *part = p->starts[c]; part; part = part->next) {
             if (part->tb->state != TB_LIVE)
                 continue;
-            if (offset < part->offset + part->size && part->offset < offset + size) {
+            if (offset < part->offset + part->size && part->offset < offset + size && !is_open(part->tb, offset, size)) {
                 running |= is_running(part->tb, host_pc);
                 tb_suspect(v, part->tb);
             } else {

@@ -119,7 +119,8 @@ static bool more_room(struct vcpu *v, unsigned *laps)
 enum tcg_result code_ring_emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
 {
     struct tb_store *s = &v->tbs;
-    struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = v->machine->config.icount};
+    struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = v->machine->config.icount,
+                                  .code = softmmu_ram(v->machine, tb->phys)};
     unsigned laps = 0;
     do {
         size_t at = s->at;

@@ -44,7 +44,7 @@ static void env_raise(void *state, unsigned vector, bool has_error, uint64_t err
 static enum ir_leave interpret(struct vcpu *v, const struct ir_block *block, struct tb *tb, unsigned *insns)
 {
     struct ir_env env = {
-        .state = &v->cpu.state, .guest = &x86_guest, .pc = v->cpu.state.rip,
+        .state = &v->cpu.state, .guest = &x86_guest, .pc = v->cpu.state.rip, .code = tb ? softmmu_ram(v->machine, tb->phys) : NULL,
         .translate = env_translate, .load = env_load, .store = env_store, .raise = env_raise,
     };
     enum stats_clock before = stats_enter(v, STATS_interpreted);

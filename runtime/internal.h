@@ -55,6 +55,7 @@ struct tb {
     struct tb_link links[TCG_MAX_EXITS];
     struct tb_link *incoming;
     struct ir_block ir;             /* interpreter tier alone */
+    struct ir_code *open; unsigned open_count; /* bytes that it reads when it runs, by offset: they may change */
     uint32_t code_at, code_end;     /* in the code buffer */
     struct tcg_block code;
     uint8_t copy[];                 /* of the bytes it was made from */

@@ -7,10 +7,12 @@
 #include <string.h>
 
 #define NO_PAGE (~0ull)
-/* Of the bytes at one place, how many versions are kept; and from how many on its blocks are made short, so that what
- * changes takes little with it. */
+/* Of the bytes at one place, how many versions are kept; from how many on the operands that differ between them are read
+ * when the block runs, so that it does not matter any more; and from how many on, if that was of no use, blocks are
+ * made short, so that what changes takes little with it. */
 #define MAX_VERSIONS 8u
-#define SHORT_FROM 3u
+#define OPEN_FROM 2u
+#define SHORT_FROM 5u
 #define SHORT_INSNS 4u
 
 bool tb_store_init(struct vcpu *v, size_t buffer_size)
@@ -33,7 +35,7 @@ bool tb_store_init(struct vcpu *v, size_t buffer_size)
 }
 
 /* --- The jump table.  Flushes are frequent and the table is large: a CR3 write takes away the entries that were listed
- * for that, INVLPG everything where some entry may lead to that page. */
+ * for that; INVLPG looks for those of its page where there may be one. */
 #define MANY_LOCAL (sizeof ((struct jump_flush *)0)->local / sizeof *((struct jump_flush *)0)->local + 1)
 
 static uint64_t *jump_page_word(struct vcpu *v, uint64_t linear, uint64_t *bit)
@@ -63,18 +65,37 @@ void tb_jumps_clear_local(struct vcpu *v)
     f->local_count = 0;
 }
 
-void tb_jumps_clear_page(struct vcpu *v, uint64_t linear)
-{
-    uint64_t bit;
-    if (*jump_page_word(v, linear, &bit) & bit)
-        tb_jumps_clear(v);
-}
-
 static void jump_note_page(struct vcpu *v, uint64_t linear)
 {
     uint64_t bit;
     uint64_t *word = jump_page_word(v, linear, &bit);
     *word |= bit;
+}
+
+/* May a block that begins at this address have bytes in the page? */
+static bool reaches_page(uint64_t linear, uint64_t page)
+{
+    return !((linear ^ page) & PAGE_MASK) || !(((linear + 15) ^ page) & PAGE_MASK); /* only a first instruction straddles */
+}
+
+void tb_jumps_clear_page(struct vcpu *v, uint64_t linear)
+{
+    uint64_t bit;
+    if (!(*jump_page_word(v, linear, &bit) & bit))
+        return;
+    memset(v->jump_flush.pages, 0, sizeof v->jump_flush.pages);
+    for (unsigned i = 0; i < TCG_JUMP_ENTRIES; i++) {
+        struct tcg_jump *j = &v->jumps[i];
+        uint64_t from = tcg_jump_pc(j) + v->cs_base;
+        if (j->tag == ~0ull)
+            continue;
+        if (reaches_page(from, linear)) {
+            jump_clear(j);
+        } else {
+            jump_note_page(v, from);
+            jump_note_page(v, from + 15);
+        }
+    }
 }
 
 static void jump_set(struct vcpu *v, const struct tb *tb, uint64_t linear, bool global)
@@ -92,6 +113,7 @@ static void jump_set(struct vcpu *v, const struct tb *tb, uint64_t linear, bool 
 static void tb_free(struct tb *tb)
 {
     ir_block_free(&tb->ir);
+    free(tb->open);
     free(tb->code.sites);
     free(tb);
 }
@@ -164,8 +186,23 @@ static void copy_bytes(const struct vcpu *v, struct tb *tb)
     memcpy(tb->copy + tb->parts[0].size, part_bytes(v, &tb->parts[1]), tb->parts[1].size);
 }
 
+/* Straddling blocks are open nowhere. */
+static bool same_closed_bytes(const struct vcpu *v, const struct tb *tb)
+{
+    const uint8_t *now = part_bytes(v, &tb->parts[0]);
+    unsigned at = 0;
+    for (unsigned i = 0; i < tb->open_count; i++) {
+        if (memcmp(tb->copy + at, now + at, tb->open[i].offset - at))
+            return false;
+        at = tb->open[i].offset + tb->open[i].size;
+    }
+    return !memcmp(tb->copy + at, now + at, tb->bytes - at);
+}
+
 static bool same_bytes(const struct vcpu *v, const struct tb *tb)
 {
+    if (tb->open_count)
+        return same_closed_bytes(v, tb);
     return !memcmp(tb->copy, part_bytes(v, &tb->parts[0]), tb->parts[0].size) &&
            !memcmp(tb->copy + tb->parts[0].size, part_bytes(v, &tb->parts[1]), tb->parts[1].size);
 }
@@ -259,11 +296,11 @@ uint64_t tb_linear(const struct x86_state *s)
 
 static void decoding(void *ctx, bool begins) { stats_enter(ctx, begins ? STATS_decode : STATS_lift); }
 
-static bool lift(struct vcpu *v, unsigned insns, struct ir_block *block)
+static bool lift(struct vcpu *v, unsigned insns, const uint64_t *changing, struct ir_block *block)
 {
     struct x86_state *s = &v->cpu.state;
     struct x86_fetch fetch = {.bytes = fetch_bytes, .ctx = v, .decoding = v->measuring ? decoding : NULL};
-    struct x86_lift_limits limits = {.insns = insns, .bytes = (unsigned)PAGE, .icount = v->machine->config.icount};
+    struct x86_lift_limits limits = {.insns = insns, .bytes = (unsigned)PAGE, .icount = v->machine->config.icount, .changing = changing};
     enum stats_clock before = stats_enter(v, STATS_lift);
     if (v->machine->debug.code)
         limits.bytes = (unsigned)debug_code_room(&v->machine->debug, tb_linear(s), PAGE);
@@ -296,7 +333,7 @@ const struct ir_block *tb_single(struct vcpu *v)
     if (single_matches(e, s, host))
         return &e->ir;
     e->size = 0;
-    if (!lift(v, 1, &e->ir))
+    if (!lift(v, 1, NULL, &e->ir))
         return NULL;
     if (host && e->ir.guest_bytes <= sizeof e->bytes && e->ir.guest_bytes <= room) {
         e->pc = s->rip;
@@ -345,10 +382,10 @@ static struct tb *tb_new(struct vcpu *v, uint64_t phys, const struct ir_block *i
     return tb;
 }
 
-static bool lift_traced(struct vcpu *v, unsigned insns, struct ir_block *ir)
+static bool lift_traced(struct vcpu *v, unsigned insns, const uint64_t *changing, struct ir_block *ir)
 {
     unsigned trace = v->machine->config.trace;
-    if (!lift(v, insns, ir))
+    if (!lift(v, insns, changing, ir))
         return false;
     if (trace & (TRACE_IN_ASM | TRACE_IR))
         trace_block(v, trace & (TRACE_IN_ASM | TRACE_IR), ir);
@@ -375,15 +412,29 @@ static bool emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
     return true;
 }
 
+/* Sorted: an instruction's immediate may have been read before its displacement. */
+static bool open_keep(struct tb *tb, const struct ir_block *ir)
+{
+    if (ir->code_count && !(tb->open = malloc(ir->code_count * sizeof *tb->open)))
+        return false;
+    for (; tb->open_count < ir->code_count; tb->open_count++) {
+        unsigned at = tb->open_count;
+        for (; at && tb->open[at - 1].offset > ir->code[tb->open_count].offset; at--)
+            tb->open[at] = tb->open[at - 1];
+        tb->open[at] = ir->code[tb->open_count];
+    }
+    return true;
+}
+
 /* Translates at state.rip: lift, optimise, emit; shorter and shorter blocks where the backend finds it too complex; one
  * instruction that still is will be interpreted.  NULL: a fault is pending, or no memory. */
-static struct tb *translate(struct vcpu *v, uint64_t phys, unsigned insns)
+static struct tb *translate(struct vcpu *v, uint64_t phys, unsigned insns, const uint64_t *changing)
 {
     struct ir_block *ir = &v->tbs.scratch;
     bool interpret = v->machine->config.tier == TIER_INTERP, done = false;
     struct tb *tb = NULL;
     for (; insns && !done; insns /= 2) {
-        if (!lift_traced(v, insns, ir) || (!tb && !(tb = tb_new(v, phys, ir))))
+        if (!lift_traced(v, insns, changing, ir) || (!tb && !(tb = tb_new(v, phys, ir))))
             break;
         tb->bytes = (uint16_t)ir->guest_bytes;
         tb->insns = (uint16_t)ir->guest_insns;
@@ -392,7 +443,7 @@ static struct tb *translate(struct vcpu *v, uint64_t phys, unsigned insns)
         if (!done && (interpret || insns == 1))
             done = keep_ir(tb, &v->tbs);
     }
-    if (done)
+    if (done && open_keep(tb, ir))
         return tb;
     if (tb)
         tb_free(tb);
@@ -408,12 +459,12 @@ static void tb_index(struct vcpu *v, struct tb *tb)
     code_ring_add(s, tb);
 }
 
-static struct tb *tb_make(struct vcpu *v, uint64_t phys, uint64_t linear, unsigned insns)
+static struct tb *tb_make(struct vcpu *v, uint64_t phys, uint64_t linear, unsigned insns, const uint64_t *changing)
 {
     struct tb_store *s = &v->tbs;
     while (s->count >= s->max)
         code_ring_give_way(v);
-    struct tb *tb = translate(v, phys, insns);
+    struct tb *tb = translate(v, phys, insns, changing);
     if (!tb)
         return NULL;
     uint64_t end = linear + tb->bytes - 1;
@@ -505,6 +556,28 @@ static struct tb *tb_look_up(struct vcpu *v, uint64_t phys, uint64_t linear, uns
     return NULL;
 }
 
+/* Marks the bytes in which the versions of this place differ from what lies there now. */
+static void changing_find(struct vcpu *v, uint64_t phys, uint64_t linear, uint64_t changing[X86_CHANGING / 64])
+{
+    const struct tb *tb = v->tbs.hash[hash_of(phys, v->cpu.state.rip, v->cpu.state.mode)];
+    for (; tb; tb = tb->hash_next) {
+        const uint8_t *now = part_bytes(v, &tb->parts[0]);
+        if (!matches(v, tb, phys, linear))
+            continue;
+        for (unsigned i = 0; i < tb->parts[0].size && i < X86_CHANGING; i++)
+            changing[i / 64] |= (uint64_t)(tb->copy[i] != now[i]) << i % 64;
+    }
+}
+
+static struct tb *tb_remake(struct vcpu *v, uint64_t phys, uint64_t linear, unsigned versions)
+{
+    uint64_t changing[X86_CHANGING / 64] = {0};
+    if (versions < OPEN_FROM)
+        return tb_make(v, phys, linear, MAX_INSNS, NULL);
+    changing_find(v, phys, linear, changing);
+    return tb_make(v, phys, linear, versions < SHORT_FROM ? MAX_INSNS : SHORT_INSNS, changing);
+}
+
 struct tb *tb_find(struct vcpu *v)
 {
     struct x86_state *s = &v->cpu.state;
@@ -522,7 +595,7 @@ struct tb *tb_find(struct vcpu *v)
     bool global = e->global;
     phys = e->phys | (linear & (PAGE - 1));
     struct tb *tb = tb_look_up(v, phys, linear, &versions);
-    if (!tb && !(tb = tb_make(v, phys, linear, versions >= SHORT_FROM ? SHORT_INSNS : MAX_INSNS)))
+    if (!tb && !(tb = tb_remake(v, phys, linear, versions)))
         return NULL;
     tb->asked_for = true;
     /* Not in a shadow, which must end after the one block. */

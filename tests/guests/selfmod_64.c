@@ -8,6 +8,9 @@ static u64 pdpt[512] __attribute__((aligned(4096))), pd[512] __attribute__((alig
 enum { P = 1, W = 2 };
 #define ALIAS (1ull << 39)                 /* pages of our own, from entry 1 of the top table on */
 
+typedef int8_t s8;
+typedef int32_t s32;
+typedef long long s64;
 typedef u64 (*function)(void);
 static u64 call(const u8 *at) { return ((function)(word)at)(); }
 
@@ -59,6 +62,45 @@ static void versions(void)
         wrong += call(code + 64) != !(i & 1);
     }
     CHECK_EQ("other instructions by turns", wrong, 0);
+}
+
+/* Each kind of operand changes before each call: they are read when the code runs, from the third version on. */
+static void operands(void)
+{
+    static const u8 text[] = {
+        0x31, 0xc0,                               /* 00 xor %eax,%eax          */
+        0x48, 0x05, 0, 0, 0, 0,                   /* 02 add $imm32,%rax        */
+        0x48, 0x83, 0xe8, 0,                      /* 08 sub $imm8,%rax         */
+        0x48, 0x8d, 0x80, 0, 0, 0, 0,             /* 0c lea disp32(%rax),%rax  */
+        0x48, 0x8d, 0x40, 0,                      /* 13 lea disp8(%rax),%rax   */
+        0x66, 0x35, 0, 0,                         /* 17 xor $imm16,%ax         */
+        0x48, 0xb9, 0, 0, 0, 0, 0, 0, 0, 0,       /* 1b mov $imm64,%rcx        */
+        0x48, 0x01, 0xc8,                         /* 25 add %rcx,%rax          */
+        0xb9, 0, 0, 0, 0,                         /* 28 mov $imm32,%ecx        */
+        0x48, 0x31, 0xc8,                         /* 2d xor %rcx,%rax          */
+        0x48, 0xc7, 0xc1, 0, 0, 0, 0,             /* 30 mov $imm32,%rcx        */
+        0x48, 0x01, 0xc8,                         /* 37 add %rcx,%rax          */
+        0xc1, 0xc0, 0,                            /* 3a rol $imm8,%eax         */
+        0xc3,
+    };
+    unsigned wrong = 0;
+    u64 x = 1;
+    memcpy(code, text, sizeof text);
+    for (u32 i = 0; i < 300; i++) {
+        x = x * 6364136223846793005ull + 1442695040888963407ull;
+        s32 a = (s32)(x >> 8), b = (s32)(x >> 16), c = (s32)(x >> 24);
+        s8 d = (s8)(x >> 40), e = (s8)(x >> 48);
+        u16 f = (u16)(x >> 30);
+        u8 n = x >> 60;
+        u64 g = x * 3;
+        memcpy(code + 0x04, &a, 4), memcpy(code + 0x0b, &d, 1), memcpy(code + 0x0f, &b, 4), memcpy(code + 0x16, &e, 1);
+        memcpy(code + 0x19, &f, 2), memcpy(code + 0x1d, &g, 8), memcpy(code + 0x29, &c, 4), memcpy(code + 0x33, &b, 4);
+        code[0x3c] = n;
+        u64 sum = (((u64)(s64)a - (u64)(s64)d + (u64)(s64)b + (u64)(s64)e) ^ f) + g, want = (sum ^ (u32)c) + (u64)(s64)b;
+        want = (u32)((u32)want << n | (u64)(u32)want >> (32 - n));
+        wrong += call(code) != want;
+    }
+    CHECK_EQ("operands of each kind", wrong, 0);
 }
 
 /* Many functions side by side; each is changed while its neighbours, some in the same 64 bytes, stay. */
@@ -197,6 +239,7 @@ void guest_main(void)
 {
     alias_init();
     versions();
+    operands();
     neighbours();
     data_beside();
     ahead();
