@@ -118,6 +118,12 @@ def wait_until(what, timeout=SECONDS):
         time.sleep(0.01)
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 class Socket:
     """A connection to a socket of tierce's, tried until it listens."""
 

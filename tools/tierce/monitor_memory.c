@@ -317,35 +317,37 @@ void command_out(struct command *c)
 }
 
 /* --- memsave, pmemsave */
-static void save(struct command *c, bool physical)
+static void save_to(struct command *c, uint64_t at, uint64_t size, bool physical, FILE *file)
 {
-    struct format f = {1, 8, 'x'};
-    uint64_t at, size;
-    const char *rest;
     uint8_t page[4096];
-    if (!arguments(c, &f, &at, &rest))
-        return;
-    if (!expression(c, &rest, &size) || !*(rest += strspn(rest, " \t"))) {
-        fprintf(c->out, "usage: addr size file\n");
-        return;
-    }
-    FILE *file = fopen(rest, "w");
-    if (!file) {
-        fprintf(c->out, "cannot write '%s': %s\n", rest, strerror(errno));
-        return;
-    }
     while (size) {
         size_t n = size < sizeof page ? size : sizeof page;
         if (!machine_debug_read(c->machine, at, physical, page, n)) {
             fprintf(c->out, "Invalid addr 0x%016" PRIx64 "/size %" PRIu64 " specified\n", at, size);
-            break;
+            return;
         }
         fwrite(page, 1, n, file);
         at += n;
         size -= n;
     }
-    if (fclose(file))
-        fprintf(c->out, "cannot write '%s': %s\n", rest, strerror(errno));
+}
+
+/* The file's name is the last word: a '/' in it is no division. */
+static void save(struct command *c, bool physical)
+{
+    char numbers[256];
+    const char *name = strrchr(c->arguments, ' '), *at = numbers;
+    uint64_t from, size;
+    snprintf(numbers, sizeof numbers, "%.*s", name ? (int)(name - c->arguments) : 0, c->arguments);
+    if (!expression(c, &at, &from) || !expression(c, &at, &size) || at[strspn(at, " ")]) {
+        fprintf(c->out, "usage: addr size file\n");
+        return;
+    }
+    FILE *file = fopen(name + 1, "w");
+    if (file)
+        save_to(c, from, size, physical, file);
+    if (!file || fclose(file))
+        fprintf(c->out, "cannot write '%s': %s\n", name + 1, strerror(errno));
 }
 void command_memsave(struct command *c) { save(c, false); }
 void command_pmemsave(struct command *c) { save(c, true); }
