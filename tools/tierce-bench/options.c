@@ -25,7 +25,7 @@ static const struct option options[] = {
     {"tierce", "PATH", "the emulator (default: beside this program)", TEXT_OPTION, FIELD(tierce)},
     {"kernel", "FILE", "a bzImage, or cloud, amd64 (Debian's), or auto (default auto: cloud)", TEXT_OPTION, FIELD(kernel)},
     {"m", "MIB", "RAM of the guests (default 512)", NUMBER_OPTION, FIELD(memory_mib), 64, 65536},
-    {"best", NULL, "judge by the best unit of work of a round, not by the median", FLAG_ON, FIELD(by_best)},
+    {"best", NULL, "judge by the best unit of work of a round, not by the median: steadier on a busy host", FLAG_ON, FIELD(by_best)},
     {"timeout", "S", "seconds after which a program or a boot is given up (default 120)", NUMBER_OPTION, FIELD(timeout_s), 1, 86400},
     {"programs", NULL, "run the programs (the default, where nothing of the following is given)", FLAG_ON, FIELD(with_programs)},
     {"boot", NULL, "measure the time to the shell and to the end of poweroff", FLAG_ON, FIELD(with_boot)},

@@ -21,7 +21,7 @@ static const char style[] =
     ".grid{stroke:var(--line)}.base{stroke:var(--dim)}.whisker{stroke:var(--fg);stroke-width:1.2}\n"
     ".s0{fill:var(--c0)}.s1{fill:var(--c1)}.s2{fill:var(--c2)}.s3{fill:var(--c3)}\n"
     ".key span{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .4em 0 1em}\n"
-    "table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.15em .8em;text-align:right;border-bottom:1px solid "
+    "table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.15em .8em;text-align:right;white-space:nowrap;border-bottom:1px solid "
     "var(--line)}th:first-child,td:first-child{text-align:left}th{font-weight:600}td small{color:var(--dim)}\n"
     ".wide{overflow-x:auto}\n";
 
