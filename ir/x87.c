@@ -52,6 +52,15 @@ static void image_take(uint8_t *state, const struct ir_x87 *x, const struct imag
     state[x->tags] = (uint8_t)tags;
 }
 
+/* An exception is pending before the function: the guest's CPU was told to ignore it (IGNNE#).  The host's has no such
+ * pin, so it runs masked, and the summary bits are put back. */
+static bool is_pending(const struct image *m) { return m->fsw & ~m->fcw & MASKS; }
+static void pending_again(struct image *m)
+{
+    enum { SUMMARY = 0x8080 };
+    m->fsw |= SUMMARY;
+}
+
 static const struct { uint32_t eflags, packed; } pairs[] = {
     {1, IR_FLAG_C}, {4, IR_FLAG_P}, {0x10, IR_FLAG_A}, {0x40, IR_FLAG_Z}, {0x80, IR_FLAG_S}, {0x800, IR_FLAG_O}};
 
@@ -65,6 +74,9 @@ uint32_t ir_x87_run(void *state, const struct ir_guest *g, unsigned function, vo
     for (unsigned i = 0; i < 6; i++)
         rflags |= flags & pairs[i].packed ? pairs[i].eflags : 0;
     image_make(state, &g->x87, 0, &m);
+    bool ignored = is_pending(&m);
+    if (ignored)
+        m.fcw |= MASKS;
     __asm__ volatile("frstor %[m]\n\t"
                      "leaq -136(%%rsp), %%rsp\n\t"   /* past the red zone */
                      "pushq %[flags]\n\tpopfq\n\t"
@@ -75,6 +87,8 @@ uint32_t ir_x87_run(void *state, const struct ir_guest *g, unsigned function, vo
                      : [m] "+m"(m), [flags] "+b"(rflags)
                      : [stub] "r"(stub), "d"(operand)
                      : "memory", "cc", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)");
+    if (ignored)
+        pending_again(&m);
     image_take(state, &g->x87, &m);
     for (unsigned i = 0; i < 6; i++)
         packed |= rflags & pairs[i].eflags ? pairs[i].packed : 0;
