@@ -228,7 +228,7 @@ static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
     v->in_block = true;
     if (!tb->code.entry) {
         unsigned insns;
-        enum ir_leave leave = interpret(v, &tb->ir, tb, &insns);
+        enum ir_leave leave = interpret(v, tb->ir, tb, &insns);
         v->cpu.state.icount -= insns;
         v->in_block = false;
         return leave;

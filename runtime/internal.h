@@ -52,9 +52,9 @@ struct tb {
     struct tb *hash_next;           /* of the dead: the next one */
     struct tb *after, *before;      /* in the code buffer's ring (code_ring.c) */
     struct tb_part parts[2];
-    struct tb_link links[TCG_MAX_EXITS];
+    struct tb_link *links;          /* one a chainable exit */
     struct tb_link *incoming;
-    struct ir_block ir;             /* interpreter tier alone */
+    struct ir_block *ir;            /* for the interpreter; NULL where there is code */
     struct ir_code *open; unsigned open_count; /* bytes that it reads when it runs, by offset: they may change */
     uint32_t code_at, code_end;     /* in the code buffer */
     struct tcg_block code;
@@ -103,7 +103,7 @@ struct softmmu {
 };
 /* What of the jump table goes with which flush. */
 struct jump_flush {
-    uint16_t local[256]; unsigned local_count;  /* entries of pages that a CR3 write takes away; 257: too many */
+    uint16_t local[2048]; unsigned local_count; /* entries of pages that a CR3 write takes away; one more than there is room for: too many */
     uint64_t pages[64];             /* hash of the pages that entries lead to */
 };
 

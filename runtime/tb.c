@@ -112,7 +112,10 @@ static void jump_set(struct vcpu *v, const struct tb *tb, uint64_t linear, bool 
 
 static void tb_free(struct tb *tb)
 {
-    ir_block_free(&tb->ir);
+    if (tb->ir)
+        ir_block_free(tb->ir);
+    free(tb->ir);
+    free(tb->links);
     free(tb->open);
     free(tb->code.sites);
     free(tb);
@@ -360,12 +363,14 @@ static void optimise(struct vcpu *v, struct ir_block *block)
 static bool keep_ir(struct tb *tb, struct tb_store *s)
 {
     tb->code_at = tb->code_end = (uint32_t)s->at;
-    tb->ir = s->scratch;
-    tb->ir.insns = malloc(s->scratch.count * sizeof *tb->ir.insns);
-    if (!tb->ir.insns)
+    if (!(tb->ir = malloc(sizeof *tb->ir)))
         return false;
-    memcpy(tb->ir.insns, s->scratch.insns, s->scratch.count * sizeof *tb->ir.insns);
-    tb->ir.capacity = tb->ir.count;
+    *tb->ir = s->scratch;
+    tb->ir->insns = malloc(s->scratch.count * sizeof *tb->ir->insns);
+    if (!tb->ir->insns)
+        return false;
+    memcpy(tb->ir->insns, s->scratch.insns, s->scratch.count * sizeof *tb->ir->insns);
+    tb->ir->capacity = tb->ir->count;
     return true;
 }
 
@@ -404,7 +409,7 @@ static bool emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
     enum stats_clock before = stats_enter(v, STATS_emit);
     enum tcg_result result = code_ring_emit(v, tb, ir);
     stats_enter(v, before);
-    if (result != TCG_OK)
+    if (result != TCG_OK || !(tb->links = calloc(tb->code.exit_count + 1, sizeof *tb->links)))
         return false;
     v->stats.code_bytes += tb->code.code_size;
     if (v->machine->config.trace & TRACE_OUT_ASM)
