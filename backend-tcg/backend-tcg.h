@@ -10,10 +10,12 @@
  *
  * softmmu: one flat table a (mode, read|write): entry[page number, bits 12..47 of the address] = host page
  * address - guest page address ("addend"), or 0 where the fast path may not be taken.  The tables are sparse
- * reservations of 2^36 entries.  No tag: an address whose bits 48..63 are not the copies of bit 47 lands,
- * through the addend, at a non-canonical host address, and the host's SIGSEGV sends it to the slow path. */
+ * reservations of 2^36 entries, aligned to 64 KiB.  No tag: an address whose bits 48..63 are not the copies of bit 47
+ * lands, through the addend, at a non-canonical host address, and the host's SIGSEGV sends it to the slow path. */
 #define TCG_TABLE_ENTRIES (1ull << 36)
-struct tcg_jump { uint64_t tag; void *code; };  /* tag = pc ^ (mode_id << 48) ; code 0 never matches (tag ~0) */
+#define TCG_TABLE_ALIGN (64u << 10)
+#define TCG_WRITE_BIAS 0x240c /* write_base - write_table: BEXTR's control for bits 12..47 */
+struct tcg_jump { uint64_t tag; void *code; };  /* tag = pc ^ mode_tag; ~0 never matches */
 #ifdef TIERCE_NASTY
 #define TCG_JUMP_ENTRIES 4u
 #else
@@ -21,19 +23,27 @@ struct tcg_jump { uint64_t tag; void *code; };  /* tag = pc ^ (mode_id << 48) ; 
 #endif
 static inline uint64_t tcg_jump_pc(const struct tcg_jump *j) { return (uint64_t)((int64_t)(j->tag << 16) >> 16); } /* sign-extended; of an entry in use */
 /* index of a PC in the jump table */
-static inline unsigned tcg_jump_hash(uint64_t pc) { return (unsigned)((pc ^ pc >> 12) & (TCG_JUMP_ENTRIES - 1)); }
+static inline unsigned tcg_jump_hash(uint64_t pc) { return (unsigned)(pc & (TCG_JUMP_ENTRIES - 1)); }
 
 struct tcg_context {
-    int64_t *read_table, *write_table;   /* of the present mode (read also in the host's GS base) */
-    struct tcg_jump *jumps;              /* TCG_JUMP_ENTRIES */
-    void *block;                         /* out: the user pointer of the block that was left */
-    uint64_t exit_site;                  /* out: see TCG_EXIT_* */
-    uint64_t host_mxcsr, reserved[6];
+    uint8_t unpinned[11][64];            /* stands for the pinned slots of a guest that has none */
+    uint64_t host_mxcsr, reserved[2];
     const struct ir_guest *guest;        /* x87: see x87.c */
     const void *x87_move;
     uint64_t x87_in_host;
-    /* Slow path, set by the runtime: guest access of `size` at `address`. */
-    uint64_t (*slow_translate)(void *state, uint64_t address, unsigned size_access); /* host address, or 0: leave and interpret this instruction (or fault pending) */
+    int64_t *read_table, *write_table;   /* of the present mode (read also in the host's GS base) */
+    /* 128 bytes that are near the state: offsets.h */
+    void *pinned_ints, *pinned_vectors;  /* set by tcg_run, as is all up to stub_leave */
+    uint64_t write_base;
+    /* Slow path, set by the runtime: guest access of `size` at `address`, by the code at host_pc.  Host address, or 0: leave and
+     * interpret this instruction (or fault pending). */
+    uint64_t (*slow_translate)(void *state, uint64_t address, unsigned size_access, const void *host_pc);
+    void (*stub_call)(void), (*stub_slow)(void), (*stub_leave)(void);
+    uint64_t exit_site;                  /* out: chainable exit that was taken, or -1 */
+    void *block;                         /* out: the user pointer of the block whose chainable exit was taken */
+    struct tcg_jump *jumps;              /* TCG_JUMP_ENTRIES; set by the runtime */
+    uint64_t mode_tag;                   /* (number of the present mode) << 48; set by the runtime */
+    uint64_t reserved_near[5];
 } __attribute__((aligned(64)));
 
 /* --- Code buffer: one mapping to write, another to run. */
@@ -52,13 +62,16 @@ struct tcg_block {             /* what the runtime keeps of a translation */
         uint32_t jump_offset;  /* of the patchable jmp, from entry */
         uint32_t stub_offset;  /* where it goes while it is not chained */
         int32_t pc_offset;     /* target PC - block PC */
+        /* Where flags are pending at the exit: a second jmp, behind their storing, for blocks that do not kill them; 0: none. */
+        uint32_t late_offset, late_stub;
     } exits[6];
     unsigned exit_count;
+    bool kills_flags;          /* overwrites the guest's flags before anything can see them */
     struct tcg_fault_site { uint32_t fast_offset, slow_offset; } *sites; /* SIGSEGV at fast goes to slow; malloc'd, owned by the caller */
     unsigned site_count;
 };
 #define TCG_MAX_EXITS 6
-struct tcg_options { const struct ir_guest *guest; uint64_t pc; uint64_t mode_id; void *user; bool icount; bool same_page_only; const uint8_t *code; /* the guest's bytes, for the operation of that name */ };
+struct tcg_options { const struct ir_guest *guest; uint64_t pc; uint64_t mode_id; void *user; bool icount; const uint8_t *code; /* the guest's bytes, for the operation of that name */ };
 enum tcg_result { TCG_OK, TCG_FULL /* no room in [at, limit): evict and retry */, TCG_TOO_COMPLEX /* take a shorter block */ };
 /* Compiles `block` into the buffer at offset *at (advanced past the code), never past limit. */
 enum tcg_result __attribute__((warn_unused_result))

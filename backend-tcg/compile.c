@@ -1,169 +1,14 @@
 /* One pass over a block: each IR operation becomes a few host instructions; what is rare waits as cold code behind
- * the block.  State slots are written where the IR writes them, so at every way out the state is that of the
- * guest instruction; a cold path that cannot go on leaves to the interpreter at that instruction. */
+ * the block (cold.c).  State slots are written where the IR writes them, in their registers or in memory, so at every
+ * way out the state is that of the guest instruction, but for pending flags, which the ways out store. */
 #include "backend-tcg/internal.h"
 #include <stdlib.h>
 
-enum { CC_B = 2, CC_Z = 4, CC_NZ = 5, CC_L = 12 };
-
-struct cold *cold_new(struct tcg *t, enum cold_kind kind)
-{
-    if (t->colds == MAX_COLD) {
-        t->complex = true;
-        t->colds--;
-    }
-    struct cold *c = &t->cold[t->colds++];
-    *c = (struct cold){.kind = kind, .insn_offset = t->insn_offset, .insns = t->insns, .exit = -1, .x87 = t->x87_pointers};
-    return c;
-}
-
-static uint64_t pc_at(const struct tcg *t, int64_t offset)
-{
-    return ir_cut(t->o->pc + (uint64_t)offset, t->b->pc_bits);
-}
-
-/* --- The cold way to the interpreter at this guest instruction, shared by all that needs it */
-static unsigned leave_cold(struct tcg *t)
-{
-    if (t->leave_cold < 0) {
-        struct cold *c = cold_new(t, COLD_LEAVE);
-        c->reason = IR_LEAVE_INTERPRET;
-        t->leave_cold = (int)(c - t->cold);
-    }
-    return (unsigned)t->leave_cold;
-}
-
-/* A conditional jump there: through a cold jump of its own, so that any number may share it. */
-static void leave_if(struct tcg *t, unsigned cc, enum ir_leave reason)
-{
-    struct cold *c = cold_new(t, COLD_LEAVE);
-    c->reason = reason;
-    c->from[0] = emit_jcc(t, cc);
-}
-
-void tcg_site(struct tcg *t)
-{
-    if (t->sites_n == sizeof t->sites / sizeof *t->sites) {
-        t->complex = true;
-        return;
-    }
-    t->sites[t->sites_n++] = (struct tcg_fault_site){here(t), leave_cold(t)};
-}
-
-/* --- Conditions */
-static unsigned flags_reg(struct tcg *t, ir_ref f) { return use(t, f); }
-
-/* EFLAGS = packed flags of f, by RAX. */
-static void flags_restore(struct tcg *t, ir_ref f)
-{
-    use_in(t, f, RAX);
-    emit_alu_imm(t, 0, 1, RAX, 0x7f);  /* OF from bit 0 */
-    put8(t, 0x9e);                     /* sahf */
-}
-
-static unsigned cond_flags(struct tcg *t, ir_ref f, unsigned cc)
-{
-    static const uint16_t bits[16] = {[IR_CC_O] = IR_FLAG_O, [IR_CC_B] = IR_FLAG_C, [IR_CC_Z] = IR_FLAG_Z, [IR_CC_BE] = IR_FLAG_C | IR_FLAG_Z,
-                                      [IR_CC_S] = IR_FLAG_S, [IR_CC_P] = IR_FLAG_P};
-    if (t->host_flags == f)
-        return cc;
-    if (bits[cc & ~1u]) {
-        unsigned r = flags_reg(t, f);
-        emit_rr(t, 0, 0xf7, 4, 0, r);
-        put32(t, bits[cc & ~1u]);
-        t->host_flags = IR_NONE;
-        return cc & 1 ? CC_Z : CC_NZ;
-    }
-    flags_restore(t, f);
-    t->host_flags = f;
-    return cc;
-}
-
-static void compare(struct tcg *t, ir_ref a, ir_ref b)
-{
-    unsigned size = size_of(type_of(t, a));
-    int64_t c;
-    if (const_of(t, b, &c) && c == (int32_t)c) {
-        unsigned ra = use(t, a);
-        if (c == 0 )
-            emit_rr(t, 0, size == 1 ? 0x84 : 0x85, size, ra, ra);
-        else
-            emit_alu_imm(t, 7, size, ra, (int32_t)c);
-    } else {
-        unsigned ra = use(t, a), rb = use(t, b);
-        emit_rr(t, 0, size == 1 ? 0x38 : 0x39, size, rb, ra);
-    }
-    t->host_flags = IR_NONE;
-}
-
-/* Emits what sets EFLAGS so that the returned condition is the i1 value. */
-static unsigned condition(struct tcg *t, ir_ref r)
-{
-    const struct ir_insn *i = &t->b->insns[r];
-    static const uint8_t codes[IR_OP_COUNT] = {[IR_eq] = 4, [IR_ne] = 5, [IR_ult] = 2, [IR_ule] = 6, [IR_slt] = 12, [IR_sle] = 14};
-    if (t->v[r].lazy) {
-        if (i->op == IR_test_cc)
-            return cond_flags(t, i->arg[0], i->aux);
-        if (i->op == IR_udiv_ok) { /* the high half is below the divisor */
-            compare(t, i->arg[0], i->arg[2]);
-            return CC_B;
-        }
-        compare(t, i->arg[0], i->arg[1]);
-        return codes[i->op];
-    }
-    unsigned reg = use(t, r);
-    emit_rr(t, 0, 0xf6, 1, 0, reg);
-    put8(t, 1);
-    t->host_flags = IR_NONE;
-    return CC_NZ;
-}
-
-static bool can_be_lazy(const struct ir_insn *i, const struct tcg *t)
-{
-    switch (i->op) {
-    case IR_test_cc: return true;
-    case IR_eq: case IR_ne: case IR_ult: case IR_ule: case IR_slt: case IR_sle: case IR_udiv_ok:
-        return type_of(t, i->arg[0]) != IR_I1 && type_of(t, i->arg[0]) != IR_I128;
-    default: return false;
-    }
-}
-
-static void make_condition(struct tcg *t, ir_ref self)
-{
-    t->v[self].lazy = true; /* for condition() */
-    unsigned cc = condition(t, self);
-    t->v[self].lazy = false;
-    unsigned r = def(t, self);
-    emit_rr(t, 0, 0x0f90 | cc, 1, 0, r);
-    emit_rr(t, 0, 0x0fb6, 1, r, r);
-}
-
 /* --- Arithmetic */
-static const uint8_t alu_digit[IR_OP_COUNT] = {[IR_add] = 0, [IR_or] = 1, [IR_adc] = 2, [IR_sbb] = 3, [IR_and] = 4, [IR_sub] = 5, [IR_xor] = 6};
-
 static unsigned width(const struct tcg *t, ir_ref self)
 {
     unsigned size = size_of((enum ir_type)t->b->insns[self].type);
     return t->v[self].flagged || size > 4 ? size : 4;
-}
-
-static void carry_in(struct tcg *t, ir_ref f)
-{
-    unsigned r = flags_reg(t, f);
-    emit_rr(t, 0, 0x0fba, 4, 4, r); /* bt r, 8 */
-    put8(t, 8);
-}
-
-static void alu_apply(struct tcg *t, const struct ir_insn *i, unsigned size, unsigned to)
-{
-    unsigned digit = alu_digit[i->op];
-    int64_t c;
-    if (const_of(t, i->arg[1], &c) && c == (int32_t)c) {
-        emit_alu_imm(t, digit, size, to, (int32_t)c);
-    } else {
-        unsigned rb = t->v[i->arg[1]].reg;
-        emit_rr(t, 0, digit << 3 | (size > 1), size, rb, to);
-    }
 }
 
 static bool needs_register(const struct tcg *t, ir_ref b)
@@ -172,22 +17,61 @@ static bool needs_register(const struct tcg *t, ir_ref b)
     return !(const_of(t, b, &c) && c == (int32_t)c);
 }
 
+static bool is_zero_idiom(const struct ir_insn *i) { return (i->op == IR_xor || i->op == IR_sub) && i->arg[0] == i->arg[1]; }
+
+/* Operations whose flags alone are wanted: CMP and TEST. */
+static bool do_compare(struct tcg *t, const struct ir_insn *i, ir_ref self, unsigned size)
+{
+    int64_t c;
+    if (value_used(t, self) || (i->op != IR_sub && i->op != IR_and))
+        return false;
+    if (needs_register(t, i->arg[1])) {
+        unsigned b = use(t, i->arg[1]), a = use(t, i->arg[0]);
+        emit_rr(t, 0, (i->op == IR_sub ? 0x38 : 0x84) | (size > 1), size, b, a);
+    } else {
+        const_of(t, i->arg[1], &c);
+        unsigned a = use(t, i->arg[0]);
+        if (i->op == IR_sub && c) {
+            emit_alu_imm(t, 7, size, a, (int32_t)c);
+        } else if (i->op == IR_sub) {
+            emit_rr(t, 0, 0x84 | (size > 1), size, a, a);
+        } else {
+            emit_rr(t, 0, 0xf6 | (size > 1), size, 0, a);
+            for (unsigned k = 0; k < (size == 8 ? 4 : size); k++)
+                put8(t, (uint8_t)(c >> 8 * k));
+        }
+    }
+    t->host_flags = self;
+    return true;
+}
+
 static void do_alu(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
-    unsigned size = width(t, self), rb = NO_REG;
+    unsigned size = width(t, self), b = NO_REG, r;
+    int64_t c = 0;
+    if (is_zero_idiom(i)) {
+        r = def(t, self);
+        emit_rr(t, 0, 0x31, 4, r, r);
+        t->v[self].clean = true;
+        t->host_flags = t->v[self].flagged ? self : IR_NONE;
+        return;
+    }
+    if (t->v[self].flagged && do_compare(t, i, self, size))
+        return;
     if (needs_register(t, i->arg[1]))
-        rb = use(t, i->arg[1]);
-    int64_t c;
-    bool big_const = const_of(t, i->arg[1], &c) && rb != NO_REG;
-    if (i->op == IR_adc || i->op == IR_sbb)
-        flags_reg(t, i->arg[2]);
-    unsigned r = def_from(t, self, i->arg[0]);
-    if (i->op == IR_adc || i->op == IR_sbb)
-        carry_in(t, i->arg[2]);
-    if (big_const)
-        emit_rr(t, 0, (unsigned)alu_digit[i->op] << 3 | (size > 1), size, rb, r);
+        b = use(t, i->arg[1]);
     else
-        alu_apply(t, i, size, r);
+        const_of(t, i->arg[1], &c);
+    bool carries = i->op == IR_adc || i->op == IR_sbb;
+    if (carries)
+        use(t, i->arg[2]);
+    r = def_from(t, self, i->arg[0]);
+    if (carries)
+        carry_in(t, i->arg[2]);
+    if (b == NO_REG)
+        emit_alu_imm(t, alu_digit[i->op], size, r, (int32_t)c);
+    else
+        emit_rr(t, 0, (unsigned)alu_digit[i->op] << 3 | (size > 1), size, b, r);
     t->v[self].clean = size == 4;
     t->host_flags = t->v[self].flagged ? self : IR_NONE;
 }
@@ -206,13 +90,6 @@ static void do_mul(struct tcg *t, const struct ir_insn *i, ir_ref self)
     emit_rr(t, 0, 0x0faf, size, r, rb);
     t->v[self].clean = size == 4;
     t->host_flags = IR_NONE;
-}
-
-static void own(struct tcg *t, ir_ref self, unsigned reg)
-{
-    t->owner[reg] = self;
-    t->v[self].reg = (uint8_t)reg;
-    t->v[self].clean = true;
 }
 
 /* High halves: RDX of the one-operand form. */
@@ -248,32 +125,6 @@ static void do_div(struct tcg *t, const struct ir_insn *i, ir_ref self)
 }
 
 /* --- Shifts */
-static const uint8_t shift_digit[IR_OP_COUNT] = {[IR_rol] = 0, [IR_ror] = 1, [IR_rcl] = 2, [IR_rcr] = 3, [IR_shl] = 4, [IR_shr] = 5, [IR_sar] = 7};
-
-static bool is_shift(unsigned op) { return op == IR_shl || op == IR_shr || op == IR_sar || op == IR_rol || op == IR_ror || op == IR_rcl || op == IR_rcr; }
-static bool is_rotate(unsigned op) { return op == IR_rol || op == IR_ror || op == IR_rcl || op == IR_rcr; }
-static bool is_double(unsigned op) { return op == IR_shld || op == IR_shrd; }
-
-static ir_ref count_of(const struct ir_insn *i) { return is_double(i->op) ? i->arg[2] : i->arg[1]; }
-
-/* The shift itself on register r; a variable count is in CL. */
-static void shift_apply(struct tcg *t, const struct ir_insn *i, unsigned r)
-{
-    unsigned size = size_of((enum ir_type)i->type);
-    int64_t c;
-    bool fixed = const_of(t, count_of(i), &c);
-    if (is_double(i->op)) {
-        unsigned rb = t->v[i->arg[1]].reg;
-        emit_rr(t, 0, (i->op == IR_shld ? 0x0fa4u : 0x0facu) | !fixed, size, rb, r);
-        if (fixed)
-            put8(t, (uint8_t)c);
-    } else if (fixed) {
-        emit_shift_imm(t, shift_digit[i->op], size, r, (uint8_t)c);
-    } else {
-        emit_rr(t, 0, size == 1 ? 0xd2 : 0xd3, size, shift_digit[i->op], r);
-    }
-}
-
 static void do_shift(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     int64_t c;
@@ -290,7 +141,7 @@ static void do_shift(struct tcg *t, const struct ir_insn *i, ir_ref self)
         use(t, i->arg[1]);
     }
     if (i->op == IR_rcl || i->op == IR_rcr)
-        flags_reg(t, i->arg[2]);
+        use(t, i->arg[2]);
     unsigned r = def_from(t, self, i->arg[0]);
     if (i->op == IR_rcl || i->op == IR_rcr)
         carry_in(t, i->arg[2]);
@@ -300,95 +151,26 @@ static void do_shift(struct tcg *t, const struct ir_insn *i, ir_ref self)
     t->host_flags = all && t->v[self].flagged ? self : IR_NONE;
 }
 
-/* --- Flags */
-/* Makes EFLAGS those of operation p once more; for shifts on top of `old`. */
-static void flags_again(struct tcg *t, const struct ir_insn *p, ir_ref old)
-{
-    unsigned size = size_of((enum ir_type)p->type);
-    int64_t c;
-    if (is_shift(p->op) || is_double(p->op)) {
-        if (!const_of(t, count_of(p), &c)) {
-            gpr_take(t, RCX);
-            use_in(t, count_of(p), RCX);
-        }
-        gpr_take(t, RAX);
-        if (is_double(p->op))
-            use(t, p->arg[1]);
-        unsigned r = gpr_temp(t), a = use(t, p->arg[0]);
-        emit_mov(t, r, a);
-        if (p->op == IR_rcl || p->op == IR_rcr)
-            flags_reg(t, p->arg[2]);
-        if (old != IR_NONE)
-            flags_restore(t, old);
-        if (p->op == IR_rcl || p->op == IR_rcr)
-            carry_in(t, p->arg[2]);
-        shift_apply(t, p, r);
-        return;
-    }
-    if (p->op == IR_neg) {
-        unsigned a = use(t, p->arg[0]), r = gpr_temp(t);
-        emit_mov(t, r, a);
-        emit_rr(t, 0, size == 1 ? 0xf6 : 0xf7, size, 3, r);
-        return;
-    }
-    unsigned rb = NO_REG;
-    bool imm = !needs_register(t, p->arg[1]);
-    if (!imm)
-        rb = use(t, p->arg[1]);
-    unsigned a = use(t, p->arg[0]), r = gpr_temp(t);
-    emit_mov(t, r, a);
-    if (p->op == IR_adc || p->op == IR_sbb)
-        carry_in(t, p->arg[2]);
-    if (imm)
-        alu_apply(t, p, size, r);
-    else
-        emit_rr(t, 0, (unsigned)alu_digit[p->op] << 3 | (size > 1), size, rb, r);
-}
-
-static void do_flags_of(struct tcg *t, const struct ir_insn *i, ir_ref self)
-{
-    const struct ir_insn *p = &t->b->insns[i->arg[0]];
-    bool live = t->host_flags == i->arg[0], merge = i->aux != IR_M_ALL && !is_rotate(p->op);
-    if (!live)
-        flags_again(t, p, i->arg[1]);
-    gpr_take(t, RAX);
-    emit_rr(t, 0, 0x0f90, 1, 0, RAX);  /* seto al */
-    put8(t, 0x9f);                     /* lahf */
-    emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
-    own(t, self, RAX);
-    t->host_flags = self;
-    if (!merge)
-        return;
-    uint32_t mask = ir_mask_to_packed(i->aux);
-    unsigned old = flags_reg(t, i->arg[1]), r = gpr_temp(t);
-    emit_mov32(t, r, old);
-    emit_alu_imm(t, 4, 4, RAX, (int32_t)mask);
-    emit_alu_imm(t, 4, 4, r, (int32_t)(IR_FLAGS_ALL & ~mask));
-    emit_rr(t, 0, 0x09, 4, r, RAX);
-    t->host_flags = IR_NONE;
-}
-
-static void do_flags_set(struct tcg *t, const struct ir_insn *i, ir_ref self)
-{
-    uint32_t mask = ir_mask_to_packed(i->aux);
-    int64_t c;
-    if (const_of(t, i->arg[1], &c)) {
-        unsigned r = def_from(t, self, i->arg[0]);
-        emit_alu_imm(t, c & 1 ? 1 : 4, 4, r, (int32_t)(c & 1 ? mask : ~mask));
-    } else {
-        unsigned cc = condition(t, i->arg[1]), bit = gpr_temp(t);
-        emit_rr(t, 0, 0x0f90 | cc, 1, 0, bit);
-        emit_rr(t, 0, 0x0fb6, 1, bit, bit);
-        emit_rr(t, 0, 0xf7, 4, 3, bit);
-        emit_alu_imm(t, 4, 4, bit, (int32_t)mask);
-        unsigned r = def_from(t, self, i->arg[0]);
-        emit_alu_imm(t, 4, 4, r, (int32_t)~mask);
-        emit_rr(t, 0, 0x09, 4, bit, r);
-    }
-    t->host_flags = IR_NONE;
-}
-
 /* --- Widths, fields */
+/* An operand that is read before the result is written: where it ends here, the result may take its register. */
+static unsigned use_ending(struct tcg *t, ir_ref a)
+{
+    unsigned r = use(t, a);
+    if (t->v[a].last <= t->now)
+        t->bank[INT].locked &= ~REG_BIT(r);
+    return r;
+}
+
+/* The result is its operand, bit for bit. */
+static void same_register(struct tcg *t, ir_ref self, ir_ref a)
+{
+    unsigned r = t->v[a].reg;
+    if (r != NO_REG && r >= FIRST_PINNED_INT)
+        pinned_get(t, self, INT, r);
+    else
+        def_from(t, self, a);
+}
+
 static void do_extend(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     enum ir_type from = type_of(t, i->arg[0]);
@@ -416,16 +198,10 @@ static void do_extend(struct tcg *t, const struct ir_insn *i, ir_ref self)
         return;
     }
     if (from == IR_I32 && !is_signed && t->v[i->arg[0]].clean) {
-        def_from(t, self, i->arg[0]);
+        same_register(t, self, i->arg[0]);
         return;
     }
-    unsigned a = use(t, i->arg[0]), r;
-    if (t->v[i->arg[0]].last <= t->now) {
-        t->locked &= ~REG_BIT(a);
-        r = def_from(t, self, i->arg[0]);
-    } else {
-        r = def(t, self);
-    }
+    unsigned a = use_ending(t, i->arg[0]), r = def(t, self);
     switch (from) {
     case IR_I8: emit_rr(t, 0, is_signed ? 0x0fbe : 0x0fb6, is_signed && i->type == IR_I64 ? 8 : 1, r, a); break;
     case IR_I16: emit_rr(t, 0, is_signed ? 0x0fbf : 0x0fb7, is_signed && i->type == IR_I64 ? 8 : 4, r, a); break;
@@ -477,29 +253,21 @@ static void do_deposit(struct tcg *t, const struct ir_insn *i, ir_ref self)
 
 static void do_lea(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
-    unsigned size = size_of((enum ir_type)i->type) == 8 ? 8 : 4;
-    int64_t ca, imm = i->imm;
-    bool wide = imm != (int32_t)imm;
-    if (i->arg[1] != IR_NONE) {
-        unsigned a = use(t, i->arg[0]), x = use(t, i->arg[1]), r = def(t, self);
-        emit_mov(t, r, x);
-        if (i->aux)
-            emit_shift_imm(t, 4, size, r, i->aux);
-        emit_rr(t, 0, 0x01, size, a, r);
-        if (imm && !wide)
-            emit_alu_imm(t, 0, size, r, (int32_t)imm);
-        t->host_flags = IR_NONE;
-        (void)ca;
-    } else {
-        unsigned a = use(t, i->arg[0]);
-        if (t->v[i->arg[0]].last <= t->now)
-            t->locked &= ~REG_BIT(a);
-        unsigned r = t->v[i->arg[0]].last <= t->now && t->v[i->arg[0]].reg != NO_REG ? def_from(t, self, i->arg[0]) : def(t, self);
-        if (!wide)
-            emit_rm(t, 0, 0x8d, size, r, a, (int32_t)imm);
-    }
-    if (wide)
+    unsigned size = size_of((enum ir_type)i->type) == 8 ? 8 : 4, index = NO_REG, base = NO_REG;
+    int64_t c;
+    if (i->imm != (int32_t)i->imm || i->aux > 3) {
         t->complex = true;
+        return;
+    }
+    bool zero = i->arg[1] != IR_NONE && const_of(t, i->arg[0], &c) && !c;
+    if (i->arg[1] != IR_NONE)
+        index = use(t, i->arg[1]);
+    if (!zero)
+        base = use(t, i->arg[0]);
+    for (unsigned k = 0; k < 2; k++) /* all is read before the result is written */
+        if (i->arg[k] != IR_NONE && t->v[i->arg[k]].last <= t->now)
+            t->bank[INT].locked &= ~REG_BIT(k ? index : base == NO_REG ? 0 : base);
+    emit_mem(t, 0, 0x8d, size, def(t, self), base, index, i->aux, (int32_t)i->imm);
     t->v[self].clean = size == 4;
 }
 
@@ -542,37 +310,40 @@ static void do_bswap(struct tcg *t, const struct ir_insn *i, ir_ref self)
 }
 
 /* --- What is rare: the evaluator itself */
-static uint64_t evaluate(uint64_t op_type_aux, uint64_t a, uint64_t b, uint64_t c)
+static uint64_t evaluate(void *state, uint64_t a, uint64_t b, uint64_t c, uint64_t op_type_aux)
 {
     const uint64_t arg[3] = {a, b, c};
+    (void)state;
     return ir_eval((enum ir_op)(op_type_aux & 0xff), (enum ir_type)(op_type_aux >> 8 & 0xff), op_type_aux >> 16 & 0xffff, 0, arg);
 }
 
-/* Argument registers of a C call; each value is cut to its width as the evaluator wants it. */
-static void arguments(struct tcg *t, const ir_ref *args, unsigned count, const uint8_t *regs)
+/* Argument registers of emit_call. */
+static const uint8_t arguments_in[] = {RSI, RDX, RCX, RAX};
+static void arguments(struct tcg *t, const ir_ref *args, unsigned count)
 {
     for (unsigned k = 0; k < count; k++)
         if (args[k] != IR_NONE)
-            gpr_take(t, regs[k]);
+            gpr_take(t, arguments_in[k]);
     for (unsigned k = 0; k < count; k++)
         if (args[k] != IR_NONE)
-            use_in(t, args[k], regs[k]);
+            use_in(t, args[k], arguments_in[k]);
 }
 
+/* Each value is cut to its width as the evaluator wants it. */
 static void do_evaluate(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
-    static const uint8_t regs[] = {RSI, RDX, RCX};
-    spill_for_call(t);
-    arguments(t, i->arg, 3, regs);
+    spill_for_call(t, 0);
+    arguments(t, i->arg, 3);
     for (unsigned k = 0; k < 3; k++) {
         unsigned bits = i->arg[k] == IR_NONE ? 64 : ir_type_bits(type_of(t, i->arg[k]));
         if (bits == 32)
-            emit_mov32(t, regs[k], regs[k]);
+            emit_mov32(t, arguments_in[k], arguments_in[k]);
         else if (bits < 32)
-            emit_alu_imm(t, 4, 4, regs[k], (int32_t)ir_cut(~0ull, bits));
+            emit_alu_imm(t, 4, 4, arguments_in[k], (int32_t)ir_cut(~0ull, bits));
     }
-    emit_imm(t, RDI, (uint64_t)i->op | (uint64_t)i->type << 8 | (uint64_t)i->aux << 16);
+    emit_imm(t, RAX, (uint64_t)i->op | (uint64_t)i->type << 8 | (uint64_t)i->aux << 16);
     emit_call(t, (const void *)evaluate);
+    call_done(t, 0);
     own(t, self, RAX);
     t->host_flags = IR_NONE;
 }
@@ -592,11 +363,33 @@ static void do_code(struct tcg *t, const struct ir_insn *i, ir_ref self)
     t->v[self].clean = size == 4;
 }
 
+/* An access to a part of a pinned slot goes through memory. */
+static void pinned_sync(struct tcg *t, int64_t slot, unsigned reg, bool to_state)
+{
+    bool is_int = (uint64_t)slot - t->pins->ints < 8 * PINNED_INTS;
+    uint64_t base = is_int ? t->pins->ints : t->pins->vectors, stride = is_int ? 8 : VECTOR_STRIDE;
+    int32_t at = (int32_t)(base + ((uint64_t)slot - base) / stride * stride);
+    if (is_int)
+        emit_rm(t, 0, to_state ? 0x89 : 0x8b, 8, reg, RBP, at);
+    else
+        emit_rm(t, 0, to_state ? 0x0f29 : 0x0f28, 4, reg, RBP, at);
+}
+
 static void do_get(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     int32_t at = (int32_t)i->imm;
+    bool whole;
+    unsigned pinned = pinned_reg(t, i->imm, (enum ir_type)i->type, &whole);
+    if (pinned != NO_REG && whole) {
+        pinned_get(t, self, is_xmm_type((enum ir_type)i->type) ? XMM : INT, pinned);
+        return;
+    }
+    if (pinned != NO_REG)
+        pinned_sync(t, i->imm, pinned, true);
     if (i->imm == t->g->mxcsr_offset)
         tcg_mxcsr_sync(t);
+    if (i->imm == t->pins->flags)
+        flags_settle(t);
     if (is_xmm_type((enum ir_type)i->type)) {
         emit_rm(t, 0, 0x0f10, 4, xmm_def(t, self), RBP, at);
         return;
@@ -612,41 +405,65 @@ static void do_get(struct tcg *t, const struct ir_insn *i, ir_ref self)
     t->v[self].clean = i->type == IR_I32;
 }
 
-static void store_imm(struct tcg *t, unsigned size, unsigned base, int32_t at, int64_t c)
+static void imm_out(struct tcg *t, unsigned size, int64_t c)
 {
-    emit_rm(t, 0, size == 1 ? 0xc6 : 0xc7, size, 0, base, at);
-    put8(t, (uint8_t)c);
-    if (size >= 2)
-        put8(t, (uint8_t)(c >> 8));
-    if (size >= 4) {
-        put8(t, (uint8_t)(c >> 16));
-        put8(t, (uint8_t)(c >> 24));
-    }
+    for (unsigned k = 0; k < (size > 4 ? 4 : size); k++)
+        put8(t, (uint8_t)(c >> 8 * k));
 }
 
-static void store_value(struct tcg *t, ir_ref v, unsigned base, int32_t at)
+/* base + index (or NO_REG) + at; what the value needs was `use`d before. */
+static void store_value(struct tcg *t, ir_ref v, unsigned base, unsigned index, int32_t at)
 {
     enum ir_type ty = type_of(t, v);
     unsigned size = size_of(ty);
     int64_t c;
-    if (is_xmm_type(ty))
-        emit_rm(t, 0, 0x0f11, 4, xmm_use(t, v), base, at);
-    else if (size > 8)
+    if (is_xmm_type(ty)) {
+        emit_mem(t, 0, 0x0f11, 4, xmm_use(t, v), base, index, 0, at);
+    } else if (size > 8) {
         t->complex = true;
-    else if (const_of(t, v, &c) && c == (int32_t)c)
-        store_imm(t, size, base, at, c);
-    else
-        emit_rm(t, 0, size == 1 ? 0x88 : 0x89, size, use(t, v), base, at);
+    } else if (const_of(t, v, &c) && c == (int32_t)c) {
+        emit_mem(t, 0, size == 1 ? 0xc6 : 0xc7, size, 0, base, index, 0, at);
+        imm_out(t, size, c);
+    } else {
+        emit_mem(t, 0, size == 1 ? 0x88 : 0x89, size, use(t, v), base, index, 0, at);
+    }
 }
 
 static void do_put(struct tcg *t, const struct ir_insn *i)
 {
-    store_value(t, i->arg[0], RBP, (int32_t)i->imm);
+    bool whole;
+    enum ir_type ty = type_of(t, i->arg[0]);
+    unsigned pinned = pinned_reg(t, i->imm, ty, &whole);
+    enum bank_name bank = (uint64_t)i->imm - t->pins->ints < 8 * PINNED_INTS ? INT : XMM;
+    if (pinned != NO_REG && whole) {
+        pinned_put(t, i->arg[0], bank, pinned);
+        return;
+    }
+    if (i->imm == t->pins->flags && flags_put(t, i))
+        return;
+    if (pinned != NO_REG) {
+        pinned_evacuate(t, bank, pinned, IR_NONE);
+        pinned_sync(t, i->imm, pinned, true);
+    }
+    store_value(t, i->arg[0], RBP, NO_REG, (int32_t)i->imm);
+    if (pinned != NO_REG)
+        pinned_sync(t, i->imm, pinned, false);
     if (i->imm == t->g->mxcsr_offset)
         tcg_mxcsr_load(t);
 }
 
 /* --- Memory */
+static void table_index(struct tcg *t, unsigned r, unsigned ea)
+{
+    if (t->pins->has_bextr) { /* RBX's low bits are the control: write_base */
+        emit_bextr(t, r, ea, RBX);
+        return;
+    }
+    emit_mov(t, r, ea);
+    emit_shift_imm(t, 4, 8, r, 16);
+    emit_shift_imm(t, 5, 8, r, 28);
+}
+
 static void do_translate(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     unsigned size = (unsigned)i->imm, access = i->aux;
@@ -656,65 +473,67 @@ static void do_translate(struct tcg *t, const struct ir_insn *i, ir_ref self)
         return;
     }
     unsigned ea = use(t, i->arg[0]), r = def(t, self);
-    int unaligned = -1;
+    struct cold *unaligned = NULL;
+    t->host_flags = IR_NONE;
     if (size > 1) {
         emit_rr(t, 0, 0xf6, 1, 0, ea);
         put8(t, align - 1);
-        struct cold *u = cold_new(t, access & (IR_ALIGNED | IR_AC) ? COLD_TRANSLATE : COLD_UNALIGNED);
-        u->from[0] = emit_jcc(t, CC_NZ);
-        u->ea = (uint8_t)ea;
-        u->to = (uint8_t)r;
-        u->size_access = size | access << 8;
-        unaligned = (int)(u - t->cold);
+        unaligned = cold_new(t, access & (IR_ALIGNED | IR_AC) ? COLD_TRANSLATE : COLD_UNALIGNED);
+        unaligned->from = emit_jcc(t, CC_NZ);
+        unaligned->back = here(t);
     }
-    uint32_t fast = here(t);
-    emit_mov(t, r, ea);
-    emit_shift_imm(t, 4, 8, r, 16);
-    emit_shift_imm(t, 5, 8, r, 28);
-    if (access & IR_WRITE) {
-        unsigned k = gpr_temp(t);
-        emit_rm(t, 0, 0x8b, 8, k, RBP, CONTEXT(write_table));
-        emit_rx(t, false, 0x8b, r, (int)k, r);
-    } else {
-        emit_rx(t, true, 0x8b, r, -1, r);
-    }
+    table_index(t, r, ea);
+    if (access & IR_WRITE)
+        emit_mem(t, 0, 0x8b, 8, r, RBX, r, 3, -TCG_WRITE_BIAS);
+    else
+        emit_gs_load(t, r, r);
     emit_rr(t, 0, 0x85, 8, r, r);
     struct cold *c = cold_new(t, COLD_TRANSLATE);
-    c->from[0] = emit_jcc(t, CC_Z);
-    emit_rr(t, 0, 0x01, 8, ea, r);
+    c->from = emit_jcc(t, CC_Z);
+    c->back = here(t);
     c->ea = (uint8_t)ea;
     c->to = (uint8_t)r;
     c->size_access = size | access << 8;
-    c->back = here(t);
-    c->live = (uint16_t)(live_gprs(t) & ~REG_BIT(r));
-    c->live_xmm = (uint16_t)live_xmms(t);
-    if (unaligned >= 0) {
-        struct cold *u = &t->cold[unaligned];
-        u->back = u->kind == COLD_UNALIGNED ? fast : c->back;
-        u->live = c->live;
-        u->live_xmm = c->live_xmm;
-        if (u->kind == COLD_UNALIGNED)
-            u->exit = (int)(c - t->cold);
+    if (unaligned) {
+        unaligned->ea = c->ea;
+        unaligned->to = c->to;
+        unaligned->size_access = c->size_access;
+        unaligned->slow = (int)(c - t->cold);
+        if (unaligned->kind == COLD_TRANSLATE)
+            unaligned->back = c->back;
     }
-    t->host_flags = IR_NONE;
+}
+
+/* The operand of a load or store by token: base and index. */
+static void place_of(struct tcg *t, ir_ref token, unsigned *base, unsigned *index)
+{
+    *index = NO_REG;
+    if (t->b->insns[token].op == IR_translate && !t->v[token].whole) {
+        *index = use(t, t->b->insns[token].arg[0]);
+        *base = use_addend(t, token);
+    } else {
+        *base = use(t, token);
+    }
 }
 
 static void do_load(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
-    unsigned a = use(t, i->arg[0]);
+    unsigned base, index;
     int32_t at = (int32_t)i->imm;
+    place_of(t, i->arg[0], &base, &index);
+    unsigned way = tcg_site_way(t);
     if (is_xmm_type((enum ir_type)i->type)) {
         unsigned x = xmm_def(t, self);
-        tcg_site(t);
-        emit_rm(t, 0, 0x0f10, 4, x, a, at);
+        tcg_site_at(t, way);
+        emit_mem(t, 0, 0x0f10, 4, x, base, index, 0, at);
         return;
     }
     unsigned size = size_of((enum ir_type)i->type), r = def(t, self);
-    tcg_site(t);
+    tcg_site_at(t, way);
     switch (size) {
-    case 1: emit_rm(t, 0, 0x0fb6, 4, r, a, at); break;
-    case 2: emit_rm(t, 0, 0x0fb7, 4, r, a, at); break;
-    case 4: case 8: emit_rm(t, 0, 0x8b, size, r, a, at); break;
+    case 1: emit_mem(t, 0, 0x0fb6, 4, r, base, index, 0, at); break;
+    case 2: emit_mem(t, 0, 0x0fb7, 4, r, base, index, 0, at); break;
+    case 4: case 8: emit_mem(t, 0, 0x8b, size, r, base, index, 0, at); break;
     default: t->complex = true;
     }
     t->v[self].clean = size == 4;
@@ -722,21 +541,23 @@ static void do_load(struct tcg *t, const struct ir_insn *i, ir_ref self)
 
 static void do_store(struct tcg *t, const struct ir_insn *i)
 {
-    unsigned a = use(t, i->arg[0]);
+    unsigned base, index;
     int64_t c;
-    if (is_xmm_type(type_of(t, i->arg[1])))
+    place_of(t, i->arg[0], &base, &index);
+    if (is_xmm_type(type_of(t, i->arg[1]))) {
         xmm_use(t, i->arg[1]);
-    else if (!const_of(t, i->arg[1], &c) || c != (int32_t)c)
-        if (!const_of(t, i->arg[1], &c))
-            use(t, i->arg[1]);
-    if (const_of(t, i->arg[1], &c) && c != (int32_t)c) {
-        unsigned k = use(t, i->arg[1]);
-        tcg_site(t);
-        emit_rm(t, 0, 0x89, 8, k, a, (int32_t)i->imm);
-        return;
+    } else if (const_of(t, i->arg[1], &c)) {
+        if (c != (int32_t)c) {
+            unsigned k = use(t, i->arg[1]);
+            tcg_site(t);
+            emit_mem(t, 0, 0x89, 8, k, base, index, 0, (int32_t)i->imm);
+            return;
+        }
+    } else {
+        use(t, i->arg[1]);
     }
     tcg_site(t);
-    store_value(t, i->arg[1], a, (int32_t)i->imm);
+    store_value(t, i->arg[1], base, index, (int32_t)i->imm);
 }
 
 static void lock_op(struct tcg *t, uint32_t opcode, unsigned size, unsigned reg, unsigned base)
@@ -752,6 +573,7 @@ static void do_atomic(struct tcg *t, const struct ir_insn *i, ir_ref self)
         t->complex = true;
         return;
     }
+    flags_settle(t); /* operands are moved before the access that may fault */
     if (i->op == IR_atomic_add || i->op == IR_atomic_xchg) {
         unsigned a = use(t, i->arg[0]), r = def_from(t, self, i->arg[1]);
         tcg_site(t);
@@ -787,25 +609,20 @@ static void do_atomic(struct tcg *t, const struct ir_insn *i, ir_ref self)
 /* --- Helpers and ends */
 static void do_call(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
-    static const uint8_t regs[] = {RSI, RDX, RCX, R8};
     const struct ir_helper *h = &t->g->helpers[i->imm];
-    spill_for_call(t);
-    arguments(t, i->arg, 4, regs);
+    flags_settle(t);
+    spill_for_call(t, h->writes);
+    arguments(t, i->arg, 4);
     if ((h->reads | h->writes) & IR_S_VECTOR)
         tcg_mxcsr_sync(t);
-    emit_imm(t, RAX, pc_at(t, t->insn_offset));
-    emit_rm(t, 0, 0x89, 8, RAX, RBP, (int32_t)t->g->pc_offset);
-    emit_mov(t, RDI, RBP);
+    store_pc(t, pc_at(t, t->insn_offset));
     emit_call(t, (const void *)h->fn);
-    for (unsigned r = 0; r < 16; r++) /* arguments that ended here */
-        if (CALLER_SAVED & REG_BIT(r) && t->owner[r] != IR_NONE) {
-            t->v[t->owner[r]].reg = NO_REG;
-            t->owner[r] = IR_NONE;
-        }
+    call_done(t, h->writes);
+    t->host_flags = IR_NONE;
     if (i->type != IR_VOID && t->v[self].uses)
         own(t, self, RAX);
     if (h->writes & IR_S_VECTOR) {
-        t->locked |= REG_BIT(RAX);
+        t->bank[INT].locked |= REG_BIT(RAX);
         tcg_mxcsr_load(t);
     }
     if (h->faults) {
@@ -813,95 +630,38 @@ static void do_call(struct tcg *t, const struct ir_insn *i, ir_ref self)
         leave_if(t, CC_NZ, IR_LEAVE_FAULT);
     }
     t->v[self].clean = false;
-    t->host_flags = IR_NONE;
-}
-
-static void align_displacement(struct tcg *t, unsigned opcode_bytes)
-{
-    while (((uintptr_t)(t->run + here(t)) + opcode_bytes) & 3 && !t->full)
-        put8(t, 0x90);
-}
-
-static void exit_record(struct tcg *t, struct cold *c, int64_t target, uint32_t displacement)
-{
-    struct tcg_block *out = t->out;
-    bool gives_back = t->o->icount && t->b->guest_insns != c->insns;
-    c->insn_offset = (uint32_t)target;
-    if (out->exit_count == TCG_MAX_EXITS || gives_back)
-        return; /* not chainable: always by the cold path */
-    c->exit = (int)out->exit_count;
-    out->exits[out->exit_count++] = (struct tcg_exit){.jump_offset = displacement, .pc_offset = (int32_t)target};
-}
-
-static void exit_to(struct tcg *t, int64_t target, int cc)
-{
-    bool back = target <= 0;
-    if (back) { /* a loop: look for a request to stop */
-        struct cold *c = cold_new(t, COLD_BACK);
-        c->insn_offset = (uint32_t)target;
-        c->from[0] = cc >= 0 ? emit_jcc(t, (unsigned)cc) : emit_jmp(t);
-        return;
-    }
-    struct cold *c = cold_new(t, COLD_EXIT);
-    align_displacement(t, cc >= 0 ? 2 : 1);
-    c->from[0] = cc >= 0 ? emit_jcc(t, (unsigned)cc) : emit_jmp(t);
-    exit_record(t, c, target, c->from[0]);
-}
-
-static void icount_give_back(struct tcg *t, unsigned done)
-{
-    if (t->o->icount && t->b->guest_insns != done)
-        emit_alu_mem_imm(t, 0, 8, RBP, (int32_t)t->g->icount_offset, (int32_t)(t->b->guest_insns - done));
-}
-
-static void leave_with(struct tcg *t, enum ir_leave reason, int exit)
-{
-    emit_rm(t, 0, 0xc7, 8, 0, RBP, CONTEXT(exit_site));
-    put32(t, (uint32_t)exit);
-    emit_imm(t, RAX, (uint64_t)t->o->user);
-    emit_rm(t, 0, 0x89, 8, RAX, RBP, CONTEXT(block));
-    emit_imm(t, RAX, reason);
-    put8(t, 0xc3);
-}
-
-static void store_pc(struct tcg *t, uint64_t pc)
-{
-    emit_imm(t, RAX, pc);
-    emit_rm(t, 0, 0x89, 8, RAX, RBP, (int32_t)t->g->pc_offset);
 }
 
 static void do_jump_to(struct tcg *t, const struct ir_insn *i)
 {
-    use_in(t, i->arg[0], RSI);
     uint32_t out[2];
+    flags_settle(t);
+    use_in(t, i->arg[0], RSI);
     emit_alu_mem_imm(t, 7, 4, RBP, (int32_t)t->g->stop_offset, 0);
-    out[0] = emit_jcc(t, CC_NZ);
-    emit_mov(t, RCX, RSI);
-    emit_shift_imm(t, 5, 8, RCX, 12);
-    emit_rr(t, 0, 0x31, 4, RSI, RCX);
+    out[0] = emit_jcc_short(t, CC_NZ);
+    emit_mov32(t, RCX, RSI);
+    emit_rm(t, 0, 0x8b, 8, RDX, RBP, CONTEXT(mode_tag));
     emit_alu_imm(t, 4, 4, RCX, TCG_JUMP_ENTRIES - 1);
     emit_shift_imm(t, 4, 4, RCX, 4);
     emit_rm(t, 0, 0x03, 8, RCX, RBP, CONTEXT(jumps));
-    emit_imm(t, RDX, t->o->mode_id << 48);
     emit_rr(t, 0, 0x31, 8, RSI, RDX);
     emit_rm(t, 0, 0x3b, 8, RDX, RCX, 0);
-    out[1] = emit_jcc(t, CC_NZ);
+    out[1] = emit_jcc_short(t, CC_NZ);
     emit_rm(t, 0, 0xff, 4, 4, RCX, 8);
     for (unsigned k = 0; k < 2; k++)
-        emit_bind(t, out[k], here(t));
+        emit_bind_short(t, out[k]);
     emit_rm(t, 0, 0x89, 8, RSI, RBP, (int32_t)t->g->pc_offset);
-    leave_with(t, IR_LEAVE_NEXT, -1);
+    emit_leave(t, IR_LEAVE_NEXT);
 }
 
 static void do_leave(struct tcg *t, const struct ir_insn *i)
 {
-    if (i->arg[0] != IR_NONE) {
-        unsigned r = use(t, i->arg[0]);
-        emit_rm(t, 0, 0x89, 8, r, RBP, (int32_t)t->g->pc_offset);
-    } else {
+    flags_settle(t);
+    if (i->arg[0] != IR_NONE)
+        emit_rm(t, 0, 0x89, 8, use(t, i->arg[0]), RBP, (int32_t)t->g->pc_offset);
+    else
         store_pc(t, pc_at(t, i->imm));
-    }
-    leave_with(t, (enum ir_leave)i->aux, -1);
+    emit_leave(t, (enum ir_leave)i->aux);
 }
 
 /* --- One instruction */
@@ -912,7 +672,7 @@ static void alias(struct tcg *t, const struct ir_insn *i, ir_ref self)
     if (const_of(t, i->arg[0], &c))
         emit_imm(t, def(t, self), ir_cut((uint64_t)c, ir_type_bits((enum ir_type)i->type)));
     else
-        def_from(t, self, i->arg[0]);
+        same_register(t, self, i->arg[0]);
     t->v[self].clean = clean;
 }
 
@@ -961,15 +721,15 @@ static void emit_one(struct tcg *t, const struct ir_insn *i, ir_ref self)
     case IR_fence: put8(t, 0x0f); put8(t, 0xae); put8(t, 0xf0); break;
     case IR_call: do_call(t, i, self); break;
     case IR_raise_if: case IR_divert_if: leave_if(t, condition(t, i->arg[0]), IR_LEAVE_INTERPRET); break;
-    case IR_exit_if: exit_to(t, i->imm, (int)condition(t, i->arg[0])); break;
-    case IR_jump: exit_to(t, i->imm, -1); break;
+    case IR_exit_if: emit_exit(t, i->imm, (int)condition(t, i->arg[0])); break;
+    case IR_jump: emit_exit(t, i->imm, -1); break;
     case IR_jump_to: do_jump_to(t, i); break;
     case IR_leave: do_leave(t, i); break;
     default: t->complex |= !tcg_x87_emit(t, i, self) && !tcg_vector_emit(t, i, self); break;
     }
 }
 
-/* --- Before: who is used where */
+/* --- Before: who is used where, and what is going to be put into pinned registers */
 static void mark(struct tcg *t, ir_ref a, ir_ref at)
 {
     if (a == IR_NONE)
@@ -978,196 +738,141 @@ static void mark(struct tcg *t, ir_ref a, ir_ref at)
     const struct ir_insn *i = &t->b->insns[a];
     if (v->last < at)
         v->last = at;
-    if (v->lazy)
+    if (i->op == IR_translate) { /* accesses add the address up themselves */
+        mark(t, i->arg[0], at);
+    } else if (v->deferred && i->op == IR_flags_of) {
+        ir_ref deps[2];
+        for (unsigned n = flags_deps(t, a, deps); n-- > 0;)
+            mark(t, deps[n], at);
+    } else if (v->lazy || v->deferred) {
         for (unsigned k = 0; k < 4; k++)
             mark(t, i->arg[k], at);
+    }
 }
 
 /* Conditions with one user are made there, if that user branches on them. */
 static bool takes_condition(const struct ir_insn *user, unsigned k)
 {
     switch (user->op) {
-    case IR_exit_if: case IR_raise_if: case IR_divert_if: case IR_select: return k == 0;
+    case IR_exit_if: case IR_raise_if: case IR_select: return k == 0;
     case IR_zext: return k == 0;
     case IR_flags_set: return k == 1;
     default: return false;
     }
 }
 
-static void analyse(struct tcg *t)
+static bool may_leave(const struct ir_insn *i)
+{
+    unsigned props = ir_op_info[i->op].props;
+    return props & (FAULTS | ENDS | READS_MEM | WRITES_MEM) || i->op == IR_exit_if;
+}
+
+static void count_uses(struct tcg *t)
 {
     const struct ir_block *b = t->b;
     for (ir_ref n = 0; n < b->count; n++) {
-        t->v[n] = (struct value){.reg = NO_REG, .spill = NO_REG, .last = n};
+        const struct ir_insn *i = &b->insns[n];
+        t->v[n] = (struct value){.reg = NO_REG, .spill = NO_REG, .want = NO_REG, .last = n};
         for (unsigned k = 0; k < 4; k++) {
-            ir_ref a = b->insns[n].arg[k];
+            ir_ref a = i->arg[k];
             if (a == IR_NONE)
                 continue;
             t->v[a].uses++;
-            t->v[a].lazy = t->v[a].uses == 1 && takes_condition(&b->insns[n], k) && can_be_lazy(&b->insns[a], t);
+            t->v[a].lazy = t->v[a].uses == 1 && takes_condition(i, k) && can_be_lazy(&b->insns[a], t);
         }
-        if (b->insns[n].op == IR_flags_of)
-            t->v[b->insns[n].arg[0]].flagged = true;
+        if (i->op == IR_flags_of) {
+            t->v[i->arg[0]].flagged = true;
+            t->v[i->arg[0]].flag_uses++;
+            t->v[n].deferred = flags_can_defer(t, n);
+        } else if (i->op == IR_flags_pack) {
+            t->v[n].deferred = t->v[i->arg[0]].deferred;
+        } else {
+            for (unsigned k = 0; k < 4; k++) /* packed for more than the state's slot */
+                if (i->arg[k] != IR_NONE && b->insns[i->arg[k]].op == IR_flags_pack && !(i->op == IR_put && i->imm == t->pins->flags))
+                    t->v[i->arg[k]].deferred = false;
+        }
     }
-    for (ir_ref n = 0; n < b->count; n++)
+}
+
+/* The value that is put at n, and what it is a mere widening of, may be made in the slot's register, if nothing from
+ * there on leaves the block or reads the slot as it was. */
+static void want_pinned(struct tcg *t, ir_ref n, unsigned reg, int32_t floor)
+{
+    ir_ref a = t->b->insns[n].arg[0];
+    for (;;) {
+        const struct ir_insn *i = &t->b->insns[a];
+        if ((int32_t)a < floor || i->op == IR_get || i->op == IR_const || t->v[a].want != NO_REG)
+            return;
+        t->v[a].want = (uint8_t)reg;
+        if (i->op != IR_zext || i->type != IR_I64 || type_of(t, i->arg[0]) != IR_I32)
+            return;
+        a = i->arg[0];
+    }
+}
+
+static void analyse(struct tcg *t)
+{
+    const struct ir_block *b = t->b;
+    int32_t left = 0, touched[BANKS][16] = {{0}};
+    ir_ref pending = IR_NONE;
+    count_uses(t);
+    for (ir_ref n = 0; n < b->count; n++) {
+        const struct ir_insn *i = &b->insns[n];
+        bool whole;
         for (unsigned k = 0; k < 4; k++) {
-            ir_ref a = b->insns[n].arg[k];
-            mark(t, a, n);
-            if (b->insns[n].op == IR_flags_of && k == 0)
+            mark(t, i->arg[k], n);
+            if (i->op == IR_flags_of && k == 0 && !t->v[n].deferred)
                 for (unsigned j = 0; j < 4; j++)
-                    mark(t, b->insns[a].arg[j], n);
+                    mark(t, b->insns[i->arg[0]].arg[j], n);
         }
+        if (may_leave(i) && pending != IR_NONE)
+            mark(t, pending, n);
+        if (i->op == IR_get || i->op == IR_put) {
+            enum ir_type ty = i->op == IR_get ? (enum ir_type)i->type : type_of(t, i->arg[0]);
+            unsigned reg = pinned_reg(t, i->imm, ty, &whole);
+            unsigned bank = (uint64_t)i->imm - t->pins->ints < 8 * PINNED_INTS ? INT : XMM;
+            if (reg != NO_REG && i->op == IR_put && whole)
+                want_pinned(t, n, reg, left > touched[bank][reg] ? left : touched[bank][reg]);
+            if (reg != NO_REG)
+                touched[bank][reg] = n + 1;
+            if (i->op == IR_put && i->imm == t->pins->flags)
+                pending = t->v[i->arg[0]].deferred ? b->insns[i->arg[0]].arg[0] : IR_NONE;
+        }
+        if (may_leave(i))
+            left = i->op == IR_load ? n : n + 1;
+    }
 }
 
 static bool is_dead(const struct tcg *t, ir_ref n)
 {
     const struct ir_insn *i = &t->b->insns[n];
     bool pure = ir_op_info[i->op].props & PURE || i->op == IR_get;
-    return t->v[n].done || t->v[n].lazy || (pure && !t->v[n].uses);
+    return t->v[n].done || t->v[n].lazy || (pure && !t->v[n].uses) || (i->op == IR_flags_pack && t->v[n].deferred);
 }
 
-static void release(struct tcg *t)
+/* Are the flags overwritten before anything can see them? */
+static bool kills_flags(const struct tcg *t)
 {
-    for (unsigned r = 0; r < 16; r++) {
-        if (t->owner[r] != IR_NONE && t->v[t->owner[r]].last <= t->now) {
-            t->v[t->owner[r]].reg = NO_REG;
-            t->owner[r] = IR_NONE;
-        }
-        if (t->owner_xmm[r] != IR_NONE && t->v[t->owner_xmm[r]].last <= t->now) {
-            t->v[t->owner_xmm[r]].reg = NO_REG;
-            t->owner_xmm[r] = IR_NONE;
-        }
+    for (ir_ref n = 0; n < t->b->count && !t->o->icount; n++) {
+        const struct ir_insn *i = &t->b->insns[n];
+        if (i->op == IR_put && i->imm == t->pins->flags)
+            return true;
+        if (may_leave(i) || (i->op == IR_get && i->imm == t->pins->flags))
+            return false;
     }
-    for (uint64_t s = t->spills; s; s &= s - 1) {
-        unsigned k = (unsigned)__builtin_ctzll(s);
-        if (t->v[t->slot_owner[k]].last <= t->now)
-            t->spills &= ~(1ull << k);
-    }
+    return false;
 }
 
-/* --- After: cold code */
-static void save_restore(struct tcg *t, const struct cold *c, bool save)
+/* Flags that an operation takes packed get a register before it names any of its own. */
+static void pack_operands(struct tcg *t, const struct ir_insn *i)
 {
-    for (unsigned r = 0; r < 16; r++) {
-        if (c->live & CALLER_SAVED & REG_BIT(r))
-            emit_rm(t, 0, save ? 0x89 : 0x8b, 8, r, RSP, SAVE_GPR + 8 * (int32_t)r);
-        if (c->live_xmm & REG_BIT(r))
-            emit_rm(t, 0, save ? 0x0f29 : 0x0f28, 4, r, RSP, SAVE_XMM + 16 * (int32_t)r);
-    }
+    if (i->op == IR_test_cc || i->op == IR_flags_pack)
+        return;
+    for (unsigned k = i->op == IR_flags_of; k < 4; k++)
+        if (i->arg[k] != IR_NONE && t->b->insns[i->arg[k]].op == IR_flags_of && t->v[i->arg[k]].deferred)
+            use(t, i->arg[k]);
 }
 
-static void cold_leave(struct tcg *t, const struct cold *c, enum ir_leave reason)
-{
-    tcg_x87_leave(t, &c->x87);
-    store_pc(t, pc_at(t, (int32_t)c->insn_offset));
-    icount_give_back(t, c->insns - 1u);
-    leave_with(t, reason, -1);
-}
-
-static void cold_translate(struct tcg *t, const struct cold *c)
-{
-    save_restore(t, c, true);
-    if (c->ea != RSI)
-        emit_mov(t, RSI, c->ea);
-    /* A page walk may fault: the helper sees this instruction's PC. */
-    store_pc(t, pc_at(t, (int32_t)c->insn_offset));
-    emit_mov(t, RDI, RBP);
-    emit_imm(t, RDX, c->size_access);
-    emit_rm(t, 0, 0xff, 4, 2, RBP, CONTEXT(slow_translate));
-    emit_rr(t, 0, 0x85, 8, RAX, RAX);
-    uint32_t none = emit_jcc(t, CC_Z);
-    emit_mov(t, c->to, RAX);
-    struct cold rest = *c;
-    rest.live &= (uint16_t)~REG_BIT(c->to);
-    save_restore(t, &rest, false);
-    emit_bind(t, emit_jmp(t), c->back);
-    emit_bind(t, none, here(t));
-    /* A pending fault goes out as a fault, nothing pending to the interpreter. */
-    emit_alu_mem_imm(t, 7, 4, RBP, (int32_t)t->g->faulted_offset, 0);
-    uint32_t fault = emit_jcc(t, CC_NZ);
-    cold_leave(t, c, IR_LEAVE_INTERPRET);
-    emit_bind(t, fault, here(t));
-    cold_leave(t, c, IR_LEAVE_FAULT);
-}
-
-static void cold_unaligned(struct tcg *t, const struct cold *c, uint32_t *slow)
-{
-    unsigned size = c->size_access & 0xff;
-    emit_rm(t, 0, 0x8d, 8, c->to, c->ea, (int32_t)size - 1);
-    emit_rr(t, 0, 0x31, 8, c->ea, c->to);
-    emit_rr(t, 0, 0xf7, 4, 0, c->to);
-    put32(t, 0xfffff000);
-    emit_bind(t, emit_jcc(t, CC_Z), c->back);
-    *slow = emit_jmp(t);
-}
-
-static void cold_exit(struct tcg *t, const struct cold *c)
-{
-    int64_t target = (int32_t)c->insn_offset;
-    uint64_t pc = pc_at(t, target);
-    icount_give_back(t, c->insns);
-    /* Another page, or an instruction that may straddle: never chained, found by the table. */
-    if ((pc ^ t->o->pc) & ~0xfffull || (pc & 0xfff) > 0x1000 - 15) {
-        emit_rm(t, 0, 0x8b, 8, RCX, RBP, CONTEXT(jumps));
-        emit_imm(t, RDX, pc ^ t->o->mode_id << 48);
-        emit_rm(t, 0, 0x3b, 8, RDX, RCX, (int32_t)(tcg_jump_hash(pc) * sizeof(struct tcg_jump)));
-        uint32_t miss = emit_jcc(t, CC_NZ);
-        emit_rm(t, 0, 0xff, 4, 4, RCX, (int32_t)(tcg_jump_hash(pc) * sizeof(struct tcg_jump)) + 8);
-        emit_bind(t, miss, here(t));
-    }
-    store_pc(t, pc);
-    leave_with(t, IR_LEAVE_NEXT, c->exit);
-}
-
-static void cold_back(struct tcg *t, const struct cold *c)
-{
-    int64_t target = (int32_t)c->insn_offset;
-    emit_alu_mem_imm(t, 7, 4, RBP, (int32_t)t->g->stop_offset, 0);
-    uint32_t stop = emit_jcc(t, CC_NZ);
-    struct cold exit = *c;
-    align_displacement(t, 1);
-    uint32_t jump = emit_jmp(t);
-    exit_record(t, &exit, target, jump);
-    uint32_t stub = here(t);
-    emit_bind(t, jump, stub);
-    if (exit.exit >= 0)
-        t->out->exits[exit.exit].stub_offset = stub;
-    cold_exit(t, &exit);
-    emit_bind(t, stop, here(t));
-    icount_give_back(t, c->insns);
-    store_pc(t, pc_at(t, target));
-    leave_with(t, IR_LEAVE_NEXT, -1);
-}
-
-static void emit_cold(struct tcg *t)
-{
-    uint32_t slow[MAX_COLD], at[MAX_COLD];
-    for (unsigned n = 0; n < t->colds; n++) {
-        struct cold *c = &t->cold[n];
-        at[n] = here(t);
-        if (c->from[0])
-            emit_bind(t, c->from[0], at[n]);
-        switch (c->kind) {
-        case COLD_TRANSLATE: cold_translate(t, c); break;
-        case COLD_UNALIGNED: cold_unaligned(t, c, &slow[n]); break;
-        case COLD_LEAVE: cold_leave(t, c, c->reason); break;
-        case COLD_BACK: cold_back(t, c); break;
-        case COLD_EXIT:
-            if (c->exit >= 0)
-                t->out->exits[c->exit].stub_offset = at[n];
-            cold_exit(t, c);
-            break;
-        }
-    }
-    for (unsigned n = 0; n < t->colds; n++)
-        if (t->cold[n].kind == COLD_UNALIGNED)
-            emit_bind(t, slow[n], at[t->cold[n].exit]);
-    for (unsigned n = 0; n < t->sites_n; n++)
-        t->sites[n].slow_offset = at[t->sites[n].slow_offset];
-}
-
-/* A chained exit must have executed every instruction that its block counts, so with counting on, exits in the
- * middle are not chained: they give back what was not run. */
 static void emit_block(struct tcg *t)
 {
     if (t->o->icount) {
@@ -1175,16 +880,18 @@ static void emit_block(struct tcg *t)
         struct cold *c = cold_new(t, COLD_LEAVE);
         c->reason = IR_LEAVE_EXIT;
         c->insns = 1;
-        c->from[0] = emit_jcc(t, 8);
+        c->from = emit_jcc(t, 8);
     }
     for (ir_ref n = 0; n < t->b->count && !t->full && !t->complex; n++) {
         t->now = n;
-        t->locked = t->locked_xmm = 0;
-        if (!is_dead(t, n))
+        if (!is_dead(t, n)) {
+            pack_operands(t, &t->b->insns[n]);
             emit_one(t, &t->b->insns[n], n);
+        }
         release(t);
     }
-    emit_cold(t);
+    if (!t->full && !t->complex)
+        emit_cold(t);
 }
 
 enum tcg_result tcg_compile(struct tcg_buffer *buffer, size_t *at, size_t limit, const struct ir_block *b,
@@ -1192,32 +899,42 @@ enum tcg_result tcg_compile(struct tcg_buffer *buffer, size_t *at, size_t limit,
 {
     uint8_t *write, *end;
     const uint8_t *run, *unused;
+    struct value *values;
+    const struct tcg_pins *pins;
     size_t start = (*at + 15) & ~(size_t)15;
     if (start + 64 > limit)
         return TCG_FULL;
     if (b->count > 4000 || b->out_of_memory)
         return TCG_TOO_COMPLEX;
-    struct tcg *t = calloc(1, sizeof *t);
-    struct value *v = malloc(b->count * sizeof *v);
-    enum tcg_result result = TCG_TOO_COMPLEX;
-    if (t && v) {
-        tcg_buffer_place(buffer, start, &write, &run);
-        tcg_buffer_place(buffer, limit, &end, &unused);
-        *out = (struct tcg_block){0};
-        *t = (struct tcg){.b = b, .o = o, .g = o->guest, .start = write, .p = write, .limit = end, .run = run, .v = v,
-                          .host_flags = IR_NONE, .out = out, .leave_cold = -1};
-        memset(t->owner, 0xff, sizeof t->owner);
-        memset(t->owner_xmm, 0xff, sizeof t->owner_xmm);
-        analyse(t);
-        emit_block(t);
-        result = t->complex ? TCG_TOO_COMPLEX : t->full ? TCG_FULL : TCG_OK;
-    }
+    struct tcg *t = tcg_buffer_scratch(buffer, o->guest, b->count, &values, &pins);
+    if (!t)
+        return TCG_TOO_COMPLEX;
+    tcg_buffer_place(buffer, start, &write, &run);
+    tcg_buffer_place(buffer, limit, &end, &unused);
+    *out = (struct tcg_block){0};
+    memset(t, 0, offsetof(struct tcg, slot_owner));
+    t->b = b;
+    t->o = o;
+    t->g = o->guest;
+    t->pins = pins;
+    t->start = t->p = write;
+    t->limit = end;
+    t->run = run;
+    t->v = values;
+    t->host_flags = t->pending.flags = IR_NONE;
+    t->out = out;
+    t->leave_cold = -1;
+    for (unsigned bank = 0; bank < BANKS; bank++)
+        memset(t->bank[bank].owner, 0xff, sizeof t->bank[bank].owner);
+    analyse(t);
+    out->kills_flags = kills_flags(t);
+    emit_block(t);
+    enum tcg_result result = t->complex ? TCG_TOO_COMPLEX : t->full ? TCG_FULL : TCG_OK;
     if (result == TCG_OK && t->sites_n) {
         out->sites = malloc(t->sites_n * sizeof *out->sites);
-        if (out->sites)
-            memcpy(out->sites, t->sites, t->sites_n * sizeof *out->sites);
-        else
-            result = TCG_TOO_COMPLEX;
+        if (!out->sites)
+            return TCG_TOO_COMPLEX;
+        memcpy(out->sites, t->sites, t->sites_n * sizeof *out->sites);
         out->site_count = t->sites_n;
     }
     if (result == TCG_OK) {
@@ -1225,8 +942,6 @@ enum tcg_result tcg_compile(struct tcg_buffer *buffer, size_t *at, size_t limit,
         out->code_size = here(t);
         *at = start + out->code_size;
     }
-    free(v);
-    free(t);
     return result;
 }
 

@@ -29,34 +29,42 @@ void emit_rr(struct tcg *t, unsigned prefix, uint32_t opcode, unsigned size, uns
     put8(t, 0xc0 | (reg & 7) << 3 | (rm & 7));
 }
 
-void emit_rm(struct tcg *t, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned base, int32_t disp)
+void emit_mem(struct tcg *t, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned base, unsigned index, unsigned shift, int32_t disp)
 {
-    head(t, prefix, opcode, size, reg, 0, base, false);
-    bool narrow = disp >= -128 && disp < 128;
-    put8(t, (narrow ? 0x40 : 0x80) | (reg & 7) << 3 | (base & 7));
-    if ((base & 7) == RSP)
-        put8(t, 0x24);
-    if (narrow)
-        put8(t, (uint8_t)disp);
-    else
+    bool narrow = disp >= -128 && disp < 128, none = base == NO_REG, plain = index == NO_REG;
+    head(t, prefix, opcode, size, reg, plain ? 0 : index, none ? 0 : base, false);
+    unsigned mod = none ? 0 : !disp && (base & 7) != RBP ? 0 : narrow ? 0x40 : 0x80;
+    if (plain && (base & 7) != RSP) {
+        put8(t, mod | (reg & 7) << 3 | (base & 7));
+    } else {
+        put8(t, mod | (reg & 7) << 3 | 4);
+        put8(t, shift << 6 | (plain ? 4 : index & 7) << 3 | (none ? 5 : base & 7));
+    }
+    if (none || mod == 0x80)
         put32(t, (uint32_t)disp);
+    else if (mod == 0x40)
+        put8(t, (uint8_t)disp);
 }
 
-void emit_rx(struct tcg *t, bool gs, uint32_t opcode, unsigned reg, int base, unsigned index)
+void emit_rm(struct tcg *t, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned base, int32_t disp)
 {
-    if (gs)
-        put8(t, 0x65);
-    put8(t, 0x48 | (reg >> 3 & 1) << 2 | (index >> 3 & 1) << 1 | (base < 0 ? 0 : (unsigned)base >> 3 & 1));
-    opcode_out(t, opcode);
-    if (base < 0) { /* [index * 8 + disp32] */
-        put8(t, 0x04 | (reg & 7) << 3);
-        put8(t, 0xc5 | (index & 7) << 3);
-        put32(t, 0);
-    } else {
-        put8(t, 0x44 | (reg & 7) << 3);
-        put8(t, 0xc0 | (index & 7) << 3 | ((unsigned)base & 7));
-        put8(t, 0);
-    }
+    emit_mem(t, prefix, opcode, size, reg, base, NO_REG, 0, disp);
+}
+
+void emit_gs_load(struct tcg *t, unsigned reg, unsigned index)
+{
+    put8(t, 0x65);
+    emit_mem(t, 0, 0x8b, 8, reg, NO_REG, index, 3, 0);
+}
+
+/* VEX.LZ.0F38.W1 F7 /r */
+void emit_bextr(struct tcg *t, unsigned reg, unsigned from, unsigned control)
+{
+    put8(t, 0xc4);
+    put8(t, (reg & 8 ? 0 : 0x80) | 0x40 | (from & 8 ? 0 : 0x20) | 2);
+    put8(t, 0x80 | (~control & 15) << 3);
+    put8(t, 0xf7);
+    put8(t, 0xc0 | (reg & 7) << 3 | (from & 7));
 }
 
 void emit_mov(struct tcg *t, unsigned to, unsigned from) { if (to != from) emit_rr(t, 0, 0x89, 8, from, to); }
@@ -132,8 +140,23 @@ void emit_bind(struct tcg *t, uint32_t displacement, uint32_t target)
         memcpy(t->start + displacement, &d, 4);
 }
 
+uint32_t emit_jcc_short(struct tcg *t, unsigned cc)
+{
+    put8(t, 0x70 | cc);
+    put8(t, 0);
+    return here(t) - 1;
+}
+
+void emit_bind_short(struct tcg *t, uint32_t displacement)
+{
+    uint32_t d = here(t) - (displacement + 1);
+    if (!t->full)
+        t->start[displacement] = (uint8_t)d;
+    t->complex |= d > 127;
+}
+
 void emit_call(struct tcg *t, const void *fn)
 {
-    emit_imm(t, RAX, (uint64_t)fn);
-    emit_rr(t, 0, 0xff, 4, 2, RAX);
+    emit_imm(t, RDI, (uint64_t)fn);
+    emit_rm(t, 0, 0xff, 4, 2, RBP, C_STUB_CALL);
 }

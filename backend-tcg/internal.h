@@ -3,79 +3,125 @@
 #define BACKEND_TCG_INTERNAL_H
 
 #include "backend-tcg/backend-tcg.h"
+#include "backend-tcg/offsets.h"
 #include <string.h>
 
 #define CONTEXT(field) ((int32_t)offsetof(struct tcg_context, field) - (int32_t)sizeof(struct tcg_context)) /* from the state */
 enum host_reg { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, NO_REG = 0xff };
 #define REG_BIT(r) (1u << (r))
-/* RBP is the state, RSP the stack; XMM0 and XMM1 are scratch. */
-#define GPR_POOL (0xffffu & ~(REG_BIT(RBP) | REG_BIT(RSP)))
-#define XMM_POOL 0xfffcu
-#define CALLER_SAVED (REG_BIT(RAX) | REG_BIT(RCX) | REG_BIT(RDX) | REG_BIT(RSI) | REG_BIT(RDI) | REG_BIT(R8) | REG_BIT(R9) | REG_BIT(R10) | REG_BIT(R11))
+enum { CC_B = 2, CC_AE = 3, CC_Z = 4, CC_NZ = 5, CC_L = 12 };
 
-/* The frame that tcg_run sets up, from RSP inside a block ([RSP] is the way out): where cold paths save registers,
- * and where values are spilled. */
-enum { FRAME = 1032, SAVE_GPR = 16, SAVE_XMM = SAVE_GPR + 128, SPILL = SAVE_XMM + 256, SPILL_SLOTS = (FRAME - SPILL) / 16, SCRATCH = 8 };
+/* Two banks of registers.  In each, some hold the pinned slots of the guest in every block (the state's memory is
+ * then out of date), the others hold the values of a block.  RBP is the state, RSP the stack, RBX the base of
+ * the write table; XMM0 and XMM1 are scratch. */
+enum bank_name { INT, XMM, BANKS };
+enum { PINNED_INTS = 8, FIRST_PINNED_INT = R8, PINNED_VECTORS = 10, FIRST_PINNED_VECTOR = 6 };
+enum { SPILL_SLOTS = (FRAME - F_SPILL) / 16, MAX_ALIASES = 6 };
+_Static_assert(SPILL_SLOTS <= 64, "the slots in use are bits of one word");
+
+struct bank {
+    ir_ref owner[16];         /* of the block's registers: whose value it is, IR_NONE: free */
+    uint32_t locked;          /* not to be moved by the allocator now; pinned ones: read by the instruction now */
+    uint32_t busy;            /* registers with an owner */
+    uint32_t aliased;         /* pinned registers with aliases */
+    struct { ir_ref value[MAX_ALIASES]; uint8_t count; } alias[16]; /* of pinned ones: values that are in it */
+};
 
 struct value {
-    uint8_t reg;              /* host_reg or XMM number, NO_REG */
+    uint8_t reg;              /* register of its bank, NO_REG */
     uint8_t spill;            /* slot, NO_REG */
-    bool clean;               /* i32 in a register whose high half is zero */
+    uint8_t want;             /* pinned register that it is going to be put in next, NO_REG */
     uint16_t last, uses;      /* last instruction that needs it */
+    uint16_t flag_uses;       /* of `uses`: for its flags alone */
+    bool clean;               /* i32 in a register whose high half is zero */
     bool lazy;                /* condition that is made where it is used */
     bool flagged;             /* its flags are asked for: made at its exact width */
     bool done;                /* came with an earlier instruction */
+    bool deferred;            /* flags that are made from operands of their operation when they are asked for */
+    bool whole;               /* translate: the register has the host address, not the addend */
 };
 
 struct x87_pointers { bool known; uint16_t opcode; uint32_t offset; }; /* of a function: x87.c */
 
-enum cold_kind { COLD_TRANSLATE, COLD_UNALIGNED, COLD_LEAVE, COLD_EXIT, COLD_BACK };
+/* Flags that the state has yet to get: they are made from registers, by their operation once more, on the ways out of
+ * the block that show them to somebody. */
+struct flags_recipe {
+    ir_ref flags;             /* IR_NONE: nothing is pending */
+    bool live;                /* EFLAGS have them */
+};
+
+enum cold_kind { COLD_TRANSLATE, COLD_UNALIGNED, COLD_LEAVE, COLD_EXIT, COLD_STOP };
+struct place { uint8_t reg, spill; };
 struct cold {
-    enum cold_kind kind;
-    uint32_t from[2], back;   /* offsets of the jumps' displacements to be bound here; where to go back to */
+    uint8_t kind, reason;     /* enum cold_kind, enum ir_leave */
     uint8_t ea, to;           /* registers */
-    uint16_t live, live_xmm;
+    uint16_t insns;           /* guest instructions that are complete at insn_offset */
+    uint32_t from, back;      /* displacement of the jump to be bound here; where to go back to */
     uint32_t size_access;
-    uint32_t insn_offset; uint16_t insns;  /* guest instruction: offset of its PC, how many are complete */
-    enum ir_leave reason;
-    int exit;
+    int32_t insn_offset;      /* of the PC to leave with */
+    int exit, slow;           /* chainable exit; COLD_UNALIGNED: its COLD_TRANSLATE */
+    struct flags_recipe pending;
+    struct place deps[2];     /* where the pending flags' operands are */
     struct x87_pointers x87;
 };
-enum { MAX_COLD = 512 };
+enum { MAX_COLD = 512, MAX_SITES = 256 };
 
 struct tcg {
     const struct ir_block *b;
     const struct tcg_options *o;
     const struct ir_guest *g;
+    const struct tcg_pins *pins;
     uint8_t *start, *p, *limit;      /* in the writable mapping */
     const uint8_t *run;              /* start's run address */
     struct value *v;
-    ir_ref owner[16], owner_xmm[16]; /* IR_NONE: free */
-    uint32_t locked, locked_xmm;     /* not to be moved by the allocator now */
+    struct bank bank[BANKS];
     uint64_t spills;                 /* slots in use */
-    ir_ref slot_owner[64];
     ir_ref now;                      /* instruction that is being emitted */
     ir_ref host_flags;               /* flagged operation or flags value whose flags are in EFLAGS, IR_NONE */
+    struct flags_recipe pending;
     int leave_cold;                  /* this guest instruction's way to the interpreter, -1: none yet */
-    uint32_t insn_offset; uint16_t insns;
-    struct cold cold[MAX_COLD]; unsigned colds;
+    int32_t insn_offset; uint16_t insns;
+    unsigned colds, sites_n;
     struct tcg_block *out;
-    struct tcg_fault_site sites[256]; unsigned sites_n;
     bool full, complex;
     uint8_t x87;                     /* where the guest's x87 is: see x87.c */
     struct x87_pointers x87_pointers;/* not stored yet */
+    /* Not cleared from block to block: */
+    ir_ref slot_owner[64];
+    struct cold cold[MAX_COLD];
+    struct tcg_fault_site sites[MAX_SITES];
 };
+
+/* Which slots are pinned, from the guest's table; made once for a buffer. */
+#define TCG_NO_SLOT 0xf0000000u /* beyond every state */
+struct tcg_pins {
+    const struct ir_guest *guest;
+    uint32_t ints, vectors;          /* offset of the first */
+    uint32_t flags;                  /* of the slot of packed flags */
+    bool has_bextr;                  /* BMI1 */
+};
+void tcg_pins_make(struct tcg_pins *, const struct ir_guest *);
 
 /* --- Assembler.  size: operand bytes 1, 2, 4, 8. */
 static inline void put8(struct tcg *t, unsigned v) { if (t->p < t->limit) *t->p++ = (uint8_t)v; else t->full = true; }
-static inline void put32(struct tcg *t, uint32_t v) { for (unsigned i = 0; i < 4; i++) put8(t, v >> 8 * i); }
+static inline void put32(struct tcg *t, uint32_t v)
+{
+    if (t->limit - t->p >= 4) {
+        memcpy(t->p, &v, 4);
+        t->p += 4;
+    } else {
+        t->full = true;
+    }
+}
 static inline void put64(struct tcg *t, uint64_t v) { put32(t, (uint32_t)v); put32(t, (uint32_t)(v >> 32)); }
 static inline uint32_t here(const struct tcg *t) { return (uint32_t)(t->p - t->start); }
 /* opcode: up to three bytes, the first highest; 0x0f.. included.  prefix: 0, 0x66, 0xf2, 0xf3 */
 void emit_rr(struct tcg *, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned rm);
 void emit_rm(struct tcg *, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned base, int32_t disp);
-/* index scaled by 8; gs: segment override */
-void emit_rx(struct tcg *, bool gs, uint32_t opcode, unsigned reg, int base, unsigned index);
+/* base or index may be NO_REG, not both; shift: of the index */
+void emit_mem(struct tcg *, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned base, unsigned index, unsigned shift, int32_t disp);
+void emit_gs_load(struct tcg *, unsigned reg, unsigned index);  /* reg = gs:[index * 8] */
+void emit_bextr(struct tcg *, unsigned reg, unsigned from, unsigned control);
 void emit_mov(struct tcg *, unsigned to, unsigned from);      /* 64 bits */
 void emit_mov32(struct tcg *, unsigned to, unsigned from);
 void emit_imm(struct tcg *, unsigned to, uint64_t v);         /* flags stay */
@@ -85,39 +131,83 @@ void emit_shift_imm(struct tcg *, unsigned digit, unsigned size, unsigned rm, un
 uint32_t emit_jcc(struct tcg *, unsigned cc);                 /* returns the displacement's offset */
 uint32_t emit_jmp(struct tcg *);
 void emit_bind(struct tcg *, uint32_t displacement, uint32_t target);
+uint32_t emit_jcc_short(struct tcg *, unsigned cc);
+void emit_bind_short(struct tcg *, uint32_t displacement);    /* to here */
+/* Calls fn(state, RSI, RDX, RCX, RAX), all pinned slots in memory; spill_for_call came before. */
 void emit_call(struct tcg *, const void *fn);
 
-/* --- Allocator */
+/* --- Allocator.  Registers that these give are locked until the instruction is done. */
 bool is_xmm_type(enum ir_type);
-unsigned gpr_alloc(struct tcg *, ir_ref owner);                /* a free register, locked for this instruction */
 unsigned gpr_temp(struct tcg *);
 void gpr_take(struct tcg *, unsigned reg);                    /* frees that very register and locks it */
-unsigned use(struct tcg *, ir_ref);                           /* the value in some register, locked */
+unsigned use(struct tcg *, ir_ref);                           /* the value in some register; not to be written */
+unsigned use_addend(struct tcg *, ir_ref translate);          /* host address less guest address */
 unsigned use_in(struct tcg *, ir_ref, unsigned reg);          /* a copy in that register, which is free otherwise */
 unsigned def(struct tcg *, ir_ref);                           /* register for the result */
 /* Result register that starts as a copy of a (taken over where a ends here). */
 unsigned def_from(struct tcg *, ir_ref self, ir_ref a);
+void own(struct tcg *, ir_ref self, unsigned reg);            /* the result is in that register, which was taken */
 unsigned xmm_use(struct tcg *, ir_ref);
 unsigned xmm_def(struct tcg *, ir_ref);
 unsigned xmm_def_from(struct tcg *, ir_ref self, ir_ref a);
 bool const_of(const struct tcg *, ir_ref, int64_t *value);
-void spill_for_call(struct tcg *);
-uint32_t live_gprs(const struct tcg *);
-uint32_t live_xmms(const struct tcg *);
+/* Values that are wanted after the call leave the registers that it spoils. writes: enum ir_state_class of the helper. */
+void spill_for_call(struct tcg *, unsigned writes);
+void call_done(struct tcg *, unsigned writes);
+void release(struct tcg *);                                   /* after an instruction */
+/* Pinned slots.  Register, or NO_REG where the slot is in memory; *whole: it is that slot at its full width. */
+unsigned pinned_reg(const struct tcg *, int64_t slot, enum ir_type, bool *whole);
+void pinned_get(struct tcg *, ir_ref self, enum bank_name, unsigned reg);
+void pinned_put(struct tcg *, ir_ref value, enum bank_name, unsigned reg);
+void pinned_evacuate(struct tcg *, enum bank_name, unsigned reg, ir_ref but);
 static inline enum ir_type type_of(const struct tcg *t, ir_ref r) { return ir_result_type(t->b, r); }
 static inline unsigned size_of(enum ir_type ty) { return ir_type_bytes(ty); }
 
-void tcg_site(struct tcg *);           /* the next host instruction accesses guest memory */
-bool tcg_vector_emit(struct tcg *, const struct ir_insn *, ir_ref self);
+/* --- Flags (flags.c) */
+bool is_shift(unsigned op);
+bool is_rotate(unsigned op);
+bool is_double(unsigned op);
+ir_ref count_of(const struct ir_insn *);
+bool flags_can_defer(const struct tcg *, ir_ref flags);
+unsigned flags_deps(const struct tcg *, ir_ref flags, ir_ref deps[2]); /* values that deferred flags are made from */
+bool can_be_lazy(const struct ir_insn *, const struct tcg *);
+unsigned condition(struct tcg *, ir_ref);      /* sets EFLAGS so that the returned condition is the i1 value */
+void make_condition(struct tcg *, ir_ref self);
+void compare(struct tcg *, ir_ref a, ir_ref b);
+void carry_in(struct tcg *, ir_ref flags);     /* CF; packed flags, in a register already */
+bool value_used(const struct tcg *, ir_ref);   /* for more than its flags */
+void do_flags_of(struct tcg *, const struct ir_insn *, ir_ref self);
+void do_flags_set(struct tcg *, const struct ir_insn *, ir_ref self);
+void flags_pack(struct tcg *, ir_ref flags);   /* deferred flags get a register */
+bool flags_put(struct tcg *, const struct ir_insn *put); /* true: they are pending now, nothing is to be stored */
+void flags_settle(struct tcg *);               /* pending flags are stored */
+void flags_settle_cold(struct tcg *, const struct cold *);
+void shift_apply(struct tcg *, const struct ir_insn *, unsigned reg);
+extern const uint8_t alu_digit[IR_OP_COUNT];
+
+/* --- Cold code (cold.c) */
+struct cold *cold_new(struct tcg *, enum cold_kind);
+void leave_if(struct tcg *, unsigned cc, enum ir_leave);
+/* The next host instruction accesses guest memory; where it faults, it is left to the interpreter.  In two steps where
+ * the result's register is named between: pending flags may be made from a value that ends there. */
+void tcg_site(struct tcg *);
+unsigned tcg_site_way(struct tcg *);
+void tcg_site_at(struct tcg *, unsigned way);
+void emit_exit(struct tcg *, int64_t target, int cc);
+void emit_leave(struct tcg *, enum ir_leave);
+void store_pc(struct tcg *, uint64_t pc);
+void emit_cold(struct tcg *);
+uint64_t pc_at(const struct tcg *, int64_t offset);
 bool tcg_x87_emit(struct tcg *, const struct ir_insn *, ir_ref self);
 void tcg_x87_before(struct tcg *, const struct ir_insn *); /* brings the x87 into the state where the operation looks at it */
 void tcg_x87_leave(struct tcg *, const struct x87_pointers *); /* in cold code */
 void tcg_x87_begin(void *state, const struct ir_guest *);
 void tcg_x87_end(void *state);
+bool tcg_vector_emit(struct tcg *, const struct ir_insn *, ir_ref self);
 void tcg_mxcsr_sync(struct tcg *);    /* sticky flags of the host's MXCSR into the state's */
 void tcg_mxcsr_load(struct tcg *);    /* the guest's MXCSR, all exceptions masked, into the host's */
-void tcg_mxcsr_words(struct tcg *);
 bool tcg_buffer_place(struct tcg_buffer *, size_t at, uint8_t **write, const uint8_t **run);
-struct cold *cold_new(struct tcg *, enum cold_kind);
+/* The buffer's own scratch: a struct tcg and room for `values`; NULL: out of memory. */
+struct tcg *tcg_buffer_scratch(struct tcg_buffer *, const struct ir_guest *, unsigned values, struct value **, const struct tcg_pins **);
 
 #endif

@@ -10,7 +10,11 @@
 #include <unistd.h>
 #include <xmmintrin.h>
 
-struct tcg_buffer { uint8_t *write, *run; size_t size; };
+struct tcg_buffer {
+    uint8_t *write, *run; size_t size;
+    struct tcg_pins pins;
+    struct tcg *scratch; struct value *values; unsigned value_room; /* of the compiler, kept from block to block */
+};
 
 struct tcg_buffer *tcg_buffer_new(size_t size)
 {
@@ -37,6 +41,8 @@ void tcg_buffer_free(struct tcg_buffer *b)
         munmap(b->write, b->size);
     if (b->run && b->run != MAP_FAILED)
         munmap(b->run, b->size);
+    free(b->scratch);
+    free(b->values);
     free(b);
 }
 
@@ -55,36 +61,73 @@ bool tcg_buffer_place(struct tcg_buffer *b, size_t at, uint8_t **write, const ui
     return at <= b->size;
 }
 
-/* jump_offset is that of the displacement, which is aligned: a running CPU sees the old or the new one. */
-void tcg_chain(struct tcg_buffer *b, const struct tcg_block *from, unsigned exit, const struct tcg_block *to)
+struct tcg *tcg_buffer_scratch(struct tcg_buffer *b, const struct ir_guest *g, unsigned values, struct value **v, const struct tcg_pins **pins)
 {
-    const struct tcg_exit *e = &from->exits[exit];
-    uint8_t *site = (uint8_t *)from->entry + e->jump_offset;
-    const uint8_t *target = to ? (const uint8_t *)to->entry : (const uint8_t *)from->entry + e->stub_offset;
-    if (!to && !from->entry)
-        return;
-    int32_t d = (int32_t)(target - (site + 4));
+    if (b->pins.guest != g)
+        tcg_pins_make(&b->pins, g);
+    if (!b->scratch && !(b->scratch = malloc(sizeof *b->scratch)))
+        return NULL;
+    if (values > b->value_room) {
+        free(b->values);
+        b->value_room = values < 512 ? 512 : values;
+        b->values = malloc(b->value_room * sizeof *b->values);
+        if (!b->values) {
+            b->value_room = 0;
+            return NULL;
+        }
+    }
+    *v = b->values;
+    *pins = &b->pins;
+    return b->scratch;
+}
+
+/* Displacements are aligned: a running CPU sees the old or the new one. */
+static void point(struct tcg_buffer *b, const uint8_t *site, const void *target)
+{
+    int32_t d = (int32_t)((const uint8_t *)target - (site + 4));
     __atomic_store_n((int32_t *)(void *)(b->write + (site - b->run)), d, __ATOMIC_RELEASE);
 }
 
-/* enter(state, code): the frame of internal.h, RBP = state. */
-__asm__(".pushsection .text\n"
-        ".p2align 4\n"
-        "tierce_tcg_enter:\n"
-        "pushq %rbx\n pushq %rbp\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
-        "subq $1040, %rsp\n"
-        "movq %rdi, %rbp\n"
-        "call *%rsi\n"
-        "addq $1040, %rsp\n"
-        "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbp\n popq %rbx\n"
-        "ret\n"
-        ".popsection\n");
+void tcg_chain(struct tcg_buffer *b, const struct tcg_block *from, unsigned exit, const struct tcg_block *to)
+{
+    const struct tcg_exit *e = &from->exits[exit];
+    const uint8_t *entry = from->entry;
+    if (!entry || (to && !to->entry))
+        return;
+    bool early = to && (to->kills_flags || !e->late_offset);
+    if (e->late_offset)
+        point(b, entry + e->late_offset, to ? to->entry : entry + e->late_stub);
+    point(b, entry + e->jump_offset, early ? to->entry : entry + e->stub_offset);
+}
+
+#define AT(field, offset) _Static_assert((int)offsetof(struct tcg_context, field) - (int)sizeof(struct tcg_context) == offset, #field)
+AT(pinned_ints, C_PINNED_INTS);
+AT(pinned_vectors, C_PINNED_VECTORS);
+AT(write_base, C_WRITE_BASE);
+AT(slow_translate, C_SLOW_TRANSLATE);
+AT(stub_call, C_STUB_CALL);
+AT(stub_slow, C_STUB_SLOW);
+AT(stub_leave, C_STUB_LEAVE);
+AT(exit_site, C_EXIT_SITE);
+
 extern unsigned tierce_tcg_enter(void *state, const void *code) __attribute__((visibility("hidden")));
+extern void tierce_tcg_call(void) __attribute__((visibility("hidden")));
+extern void tierce_tcg_slow(void) __attribute__((visibility("hidden")));
+extern void tierce_tcg_leave(void) __attribute__((visibility("hidden")));
 
 enum ir_leave tcg_run(void *state, const struct ir_guest *g, const void *entry, int *exit_index)
 {
     struct tcg_context *c = (struct tcg_context *)((char *)state - sizeof *c);
     uint32_t *mxcsr = (uint32_t *)(void *)((char *)state + g->mxcsr_offset);
+    struct tcg_pins pins;
+    if (!c->pinned_ints) {
+        tcg_pins_make(&pins, g);
+        c->pinned_ints = pins.ints == TCG_NO_SLOT ? (void *)c->unpinned : (char *)state + pins.ints;
+        c->pinned_vectors = pins.vectors == TCG_NO_SLOT ? (void *)c->unpinned : (char *)state + pins.vectors;
+        c->stub_call = tierce_tcg_call;
+        c->stub_slow = tierce_tcg_slow;
+        c->stub_leave = tierce_tcg_leave;
+    }
     unsigned host = _mm_getcsr();
     _mm_setcsr((*mxcsr & 0xffc0) | 0x1f80);
     tcg_x87_begin(state, g);
@@ -105,6 +148,7 @@ void tcg_tables_set(struct tcg_context *c, int64_t *read_table, int64_t *write_t
 {
     c->read_table = read_table;
     c->write_table = write_table;
+    c->write_base = (uint64_t)write_table + TCG_WRITE_BIAS;
     if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE)
         __asm__ volatile("wrgsbase %0" : : "r"(read_table));
     else

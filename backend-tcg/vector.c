@@ -19,8 +19,8 @@ static void rr(struct tcg *t, const struct host *h, unsigned size, unsigned reg,
 void tcg_mxcsr_sync(struct tcg *t)
 {
     unsigned k = gpr_temp(t);
-    emit_rm(t, 0, 0x0fae, 4, 3, RSP, SCRATCH); /* stmxcsr */
-    emit_rm(t, 0, 0x8b, 4, k, RSP, SCRATCH);
+    emit_rm(t, 0, 0x0fae, 4, 3, RSP, F_SCRATCH); /* stmxcsr */
+    emit_rm(t, 0, 0x8b, 4, k, RSP, F_SCRATCH);
     emit_alu_imm(t, 4, 4, k, 0x3f);
     emit_rm(t, 0, 0x09, 4, k, RBP, (int32_t)t->g->mxcsr_offset);
     t->host_flags = IR_NONE;
@@ -31,16 +31,9 @@ void tcg_mxcsr_load(struct tcg *t)
     unsigned k = gpr_temp(t);
     emit_rm(t, 0, 0x8b, 4, k, RBP, (int32_t)t->g->mxcsr_offset);
     emit_alu_imm(t, 1, 4, k, 0x1f80);
-    emit_rm(t, 0, 0x89, 4, k, RSP, SCRATCH);
-    emit_rm(t, 0, 0x0fae, 4, 2, RSP, SCRATCH); /* ldmxcsr */
+    emit_rm(t, 0, 0x89, 4, k, RSP, F_SCRATCH);
+    emit_rm(t, 0, 0x0fae, 4, 2, RSP, F_SCRATCH); /* ldmxcsr */
     t->host_flags = IR_NONE;
-}
-
-static void own_rax(struct tcg *t, ir_ref self)
-{
-    t->owner[RAX] = self;
-    t->v[self].reg = RAX;
-    t->v[self].clean = true;
 }
 
 static void flags(struct tcg *t, const struct host *h, const struct ir_insn *i, ir_ref self)
@@ -51,7 +44,7 @@ static void flags(struct tcg *t, const struct host *h, const struct ir_insn *i, 
     emit_rr(t, 0, 0x0f90, 1, 0, RAX);
     put8(t, 0x9f);
     emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
-    own_rax(t, self);
+    own(t, self, RAX);
     t->host_flags = IR_NONE;
 }
 
@@ -69,20 +62,26 @@ static void extend(struct tcg *t, const struct ir_insn *i, ir_ref self)
 }
 
 /* AES, CLMUL, SHA on a host that lacks them: a call. */
-static void crypto(uint64_t op_imm, uint8_t (*x)[16]) { ir_crypto_eval((enum ir_op)(op_imm & 0xff), (unsigned)(op_imm >> 8), x); }
+static uint64_t crypto(void *state, uint64_t op_imm, uint64_t x, uint64_t c, uint64_t d)
+{
+    (void)state, (void)c, (void)d;
+    ir_crypto_eval((enum ir_op)(op_imm & 0xff), (unsigned)(op_imm >> 8), (uint8_t(*)[16])(uintptr_t)x);
+    return 0;
+}
 
 static void call_crypto(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     for (unsigned k = 0; k < 3; k++)
         if (i->arg[k] != IR_NONE)
-            emit_rm(t, 0, 0x0f11, 4, xmm_use(t, i->arg[k]), RSP, SAVE_XMM + 16 * (int32_t)k);
-    spill_for_call(t);
-    gpr_take(t, RDI);
+            emit_rm(t, 0, 0x0f11, 4, xmm_use(t, i->arg[k]), RSP, F_SAVE_XMM + 16 * (int32_t)k);
+    spill_for_call(t, 0);
     gpr_take(t, RSI);
-    emit_imm(t, RDI, (uint64_t)i->op | (uint64_t)(i->imm & 0xff) << 8);
-    emit_rm(t, 0, 0x8d, 8, RSI, RSP, SAVE_XMM);
+    gpr_take(t, RDX);
+    emit_imm(t, RSI, (uint64_t)i->op | (uint64_t)(i->imm & 0xff) << 8);
+    emit_rm(t, 0, 0x8d, 8, RDX, RSP, F_SAVE_XMM);
     emit_call(t, (const void *)crypto);
-    emit_rm(t, 0, 0x0f10, 4, xmm_def(t, self), RSP, SAVE_XMM);
+    call_done(t, 0);
+    emit_rm(t, 0, 0x0f10, 4, xmm_def(t, self), RSP, F_SAVE_XMM);
     t->host_flags = IR_NONE;
 }
 

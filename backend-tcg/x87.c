@@ -5,7 +5,7 @@
  * C code that is called in between does not touch the x87 (no long double in it). */
 #include "backend-tcg/internal.h"
 
-enum place { UNKNOWN, HOST, STATE }; /* where a block knows it to be; every block begins with UNKNOWN */
+enum x87_place { UNKNOWN, HOST, STATE }; /* where a block knows it to be; every block begins with UNKNOWN */
 enum { MASKS = 0x3f };
 
 static struct tcg_context *context(void *state) { return (struct tcg_context *)((char *)state - sizeof(struct tcg_context)); }
@@ -54,7 +54,7 @@ void tcg_x87_end(void *state)
         tierce_tcg_x87_moved(state);
 }
 
-static void place(struct tcg *t, enum place where)
+static void place(struct tcg *t, enum x87_place where)
 {
     if (t->x87 == where)
         return;
@@ -102,13 +102,6 @@ void tcg_x87_before(struct tcg *t, const struct ir_insn *i)
     }
 }
 
-static void own_rax(struct tcg *t, ir_ref self)
-{
-    t->owner[RAX] = self;
-    t->v[self].reg = RAX;
-    t->v[self].clean = true;
-}
-
 static void bytes(struct tcg *t, unsigned f)
 {
     put8(t, 0xd8 | f >> 8);
@@ -128,7 +121,7 @@ static void flags(struct tcg *t, const struct ir_insn *i, ir_ref self)
     emit_rr(t, 0, 0x0f90, 1, 0, RAX); /* seto al */
     put8(t, 0x9f);                    /* lahf */
     emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
-    own_rax(t, self);
+    own(t, self, RAX);
 }
 
 static void move_if(struct tcg *t, const struct ir_insn *i)
@@ -151,7 +144,7 @@ static void status(struct tcg *t, ir_ref self)
     gpr_take(t, RAX);
     bytes(t, 0x7e0); /* fnstsw ax */
     emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
-    own_rax(t, self);
+    own(t, self, RAX);
 }
 
 static void control(struct tcg *t)
@@ -159,8 +152,8 @@ static void control(struct tcg *t)
     unsigned k = gpr_temp(t);
     emit_rm(t, 0, 0x0fb7, 4, k, RBP, (int32_t)t->g->x87.control);
     emit_alu_imm(t, 1, 4, k, MASKS);
-    emit_rm(t, 0, 0x89, 4, k, RSP, SCRATCH);
-    emit_rm(t, 0, 0xd9, 4, 5, RSP, SCRATCH); /* fldcw */
+    emit_rm(t, 0, 0x89, 4, k, RSP, F_SCRATCH);
+    emit_rm(t, 0, 0xd9, 4, 5, RSP, F_SCRATCH); /* fldcw */
 }
 
 bool tcg_x87_emit(struct tcg *t, const struct ir_insn *i, ir_ref self)

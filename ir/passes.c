@@ -16,6 +16,7 @@ struct pass {
     struct ir_block *block;
     const struct ir_guest *guest;
     ir_ref same[MAX_OPS];          /* value -> the value that stands for it */
+    bool flagged[MAX_OPS];         /* some flags_of names it */
     struct known known[KNOWN]; unsigned known_count;
 };
 
@@ -140,14 +141,6 @@ static ir_ref identity(const struct ir_block *b, ir_ref n)
     }
 }
 
-static bool flags_wanted(const struct ir_block *b, ir_ref n)
-{
-    for (ir_ref k = n + 1; k < b->count && k < n + 6; k++)
-        if (b->insns[k].op == IR_flags_of && b->insns[k].arg[0] == n)
-            return true;
-    return false;
-}
-
 static void state_access(struct pass *p, ir_ref n)
 {
     struct ir_insn *i = &p->block->insns[n];
@@ -180,6 +173,10 @@ static void forward(struct pass *p)
 {
     struct ir_block *b = p->block;
     p->known_count = 0;
+    memset(p->flagged, 0, b->count);
+    for (ir_ref n = 0; n < b->count; n++)
+        if (b->insns[n].op == IR_flags_of)
+            p->flagged[b->insns[n].arg[0]] = true;
     for (ir_ref n = 0; n < b->count; n++) {
         struct ir_insn *i = &b->insns[n];
         p->same[n] = n;
@@ -187,8 +184,8 @@ static void forward(struct pass *p)
             if (i->arg[k] != IR_NONE && !(i->op == IR_flags_of && k == 0))
                 i->arg[k] = p->same[i->arg[k]];
         state_access(p, n);
-        if (flags_wanted(b, n))
-            continue;
+        if (p->flagged[n])
+            continue; /* flags_of needs the operation itself */
         fold(p, n);
         ir_ref same = identity(b, n);
         if (same != n)

@@ -14,12 +14,21 @@
 
 static int64_t *table_new(void)
 {
-    void *p = mmap(NULL, TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *p = mmap(NULL, TABLE_BYTES + TCG_TABLE_ALIGN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
-    madvise(p, TABLE_BYTES, MADV_NOHUGEPAGE);
-    madvise(p, TABLE_BYTES, MADV_DONTDUMP);
-    return p;
+    char *table = (char *)(((uintptr_t)p + TCG_TABLE_ALIGN - 1) & ~(uintptr_t)(TCG_TABLE_ALIGN - 1));
+    if (table > p)
+        munmap(p, (size_t)(table - p));
+    if (table + TABLE_BYTES < p + TABLE_BYTES + TCG_TABLE_ALIGN)
+        munmap(table + TABLE_BYTES, (size_t)(p + TCG_TABLE_ALIGN - table));
+    if (mprotect(table, TABLE_BYTES, PROT_READ | PROT_WRITE)) {
+        munmap(table, TABLE_BYTES);
+        return NULL;
+    }
+    madvise(table, TABLE_BYTES, MADV_NOHUGEPAGE);
+    madvise(table, TABLE_BYTES, MADV_DONTDUMP);
+    return (int64_t *)(void *)table;
 }
 
 static void guarded_clear(struct softmmu *mmu)
@@ -552,10 +561,9 @@ static uint8_t *slow_host(struct vcpu *v, uint64_t linear, unsigned size, unsign
     return running ? NULL : host;
 }
 
-static uint64_t slow_translate(void *state, uint64_t linear, unsigned size_access)
+static uint64_t slow_translate(void *state, uint64_t linear, unsigned size_access, const void *host_pc)
 {
     struct vcpu *v = vcpu_of_state(state);
-    const void *host_pc = __builtin_return_address(0); /* in the block */
     enum stats_clock before = stats_enter(v, STATS_tlb_fill);
     uint8_t *host = slow_host(v, linear, size_access & 0xff, size_access >> 8, host_pc);
     stats_enter(v, before);

@@ -536,6 +536,7 @@ static void mode_number(struct vcpu *v)
     *hint = (uint16_t)i;
     v->mode = st->mode;
     v->mode_id = i + 1;
+    v->tcg.mode_tag = v->mode_id << 48;
     softmmu_mode(v);
 }
 

@@ -156,8 +156,9 @@ uint32_t guest_mode_bits(void) { return cpu.state.mode; }
 static struct tcg_buffer *buffer;
 static struct tcg_block translated;
 
-static uint64_t slow_translate(void *s, uint64_t at, unsigned size_access)
+static uint64_t slow_translate(void *s, uint64_t at, unsigned size_access, const void *host_pc)
 {
+    (void)host_pc;
     unsigned size = size_access & 0xff, access = size_access >> 8;
     return probe(s, at, size, access) ? (uint64_t)guest_place(at, size, access & IR_WRITE) : 0;
 }

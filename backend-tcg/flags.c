@@ -1,0 +1,382 @@
+/* Flags and conditions.  The flags of an operation are left in EFLAGS and asked for there.  Where something came
+ * between, those of the common operations are made once more from the operands ("deferred"), the others were packed
+ * into a register at once.  Deferred flags that go to the state are pending: the hot path never stores them, the
+ * ways out do (cold.c). */
+#include "backend-tcg/internal.h"
+
+const uint8_t alu_digit[IR_OP_COUNT] = {[IR_add] = 0, [IR_or] = 1, [IR_adc] = 2, [IR_sbb] = 3, [IR_and] = 4, [IR_sub] = 5, [IR_xor] = 6};
+static const uint8_t shift_digit[IR_OP_COUNT] = {[IR_rol] = 0, [IR_ror] = 1, [IR_rcl] = 2, [IR_rcr] = 3, [IR_shl] = 4, [IR_shr] = 5, [IR_sar] = 7};
+
+bool is_shift(unsigned op) { return op == IR_shl || op == IR_shr || op == IR_sar || is_rotate(op); }
+bool is_rotate(unsigned op) { return op == IR_rol || op == IR_ror || op == IR_rcl || op == IR_rcr; }
+bool is_double(unsigned op) { return op == IR_shld || op == IR_shrd; }
+ir_ref count_of(const struct ir_insn *i) { return is_double(i->op) ? i->arg[2] : i->arg[1]; }
+bool value_used(const struct tcg *t, ir_ref r) { return t->v[r].uses > t->v[r].flag_uses; }
+
+static void pack_eflags(struct tcg *t) /* AX; RAX was taken */
+{
+    emit_rr(t, 0, 0x0f90, 1, 0, RAX); /* seto al */
+    put8(t, 0x9f);                    /* lahf */
+}
+
+/* --- Deferred flags */
+bool flags_can_defer(const struct tcg *t, ir_ref flags)
+{
+    const struct ir_insn *f = &t->b->insns[flags], *p = &t->b->insns[f->arg[0]];
+    if (f->aux != IR_M_ALL || f->arg[1] != IR_NONE || p->type > IR_I64)
+        return false;
+    switch (p->op) {
+    case IR_add: case IR_sub: case IR_and: case IR_or: case IR_xor: case IR_neg: return true;
+    case IR_shl: case IR_shr: case IR_sar: return t->b->insns[p->arg[1]].op == IR_const;
+    default: return false;
+    }
+}
+
+static bool cancels(const struct ir_insn *p) { return (p->op == IR_xor || p->op == IR_sub) && p->arg[0] == p->arg[1]; }
+
+/* From the result where that is kept anyway, since then no operand has to outlive the operation. */
+unsigned flags_deps(const struct tcg *t, ir_ref flags, ir_ref deps[2])
+{
+    ir_ref self = t->b->insns[flags].arg[0];
+    const struct ir_insn *p = &t->b->insns[self];
+    deps[0] = is_shift(p->op) || !value_used(t, self) ? p->arg[0] : self;
+    deps[1] = IR_NONE;
+    if (cancels(p))
+        return 0;
+    if (p->op == IR_add || p->op == IR_sub || (!value_used(t, self) && (p->op == IR_and || p->op == IR_or || p->op == IR_xor)))
+        deps[1] = p->arg[1];
+    return deps[1] == IR_NONE ? 1 : 2;
+}
+
+static void alu(struct tcg *t, unsigned digit, unsigned size, unsigned to, unsigned reg, int64_t imm)
+{
+    if (reg == NO_REG)
+        emit_alu_imm(t, digit, size, to, (int32_t)imm);
+    else
+        emit_rr(t, 0, digit << 3 | (size > 1), size, reg, to);
+}
+
+/* EFLAGS = flags of p. a, b: registers of the deps (b NO_REG: imm); scratch may be a where a need not survive. */
+static void flags_make(struct tcg *t, ir_ref self, unsigned a, unsigned b, int64_t imm, unsigned scratch)
+{
+    const struct ir_insn *p = &t->b->insns[self];
+    unsigned size = size_of((enum ir_type)p->type), digit = alu_digit[p->op];
+    bool result = value_used(t, self) && !is_shift(p->op);
+    if (cancels(p)) {
+        emit_rr(t, 0, 0x31, 4, scratch, scratch);
+    } else if (p->op == IR_add || p->op == IR_sub) {
+        if (p->op == IR_sub && !result) {
+            alu(t, 7, size, a, b, imm);
+            return;
+        }
+        emit_mov(t, scratch, a);
+        if (result) /* back to the first operand */
+            alu(t, p->op == IR_sub ? 0 : 5, size, scratch, b, imm);
+        alu(t, p->op == IR_sub ? 7 : 0, size, scratch, b, imm);
+    } else if (p->op == IR_neg) {
+        emit_mov(t, scratch, a);
+        for (int times = result ? 2 : 1; times--;)
+            emit_rr(t, 0, size == 1 ? 0xf6 : 0xf7, size, 3, scratch);
+    } else if (is_shift(p->op)) {
+        emit_mov(t, scratch, a);
+        shift_apply(t, p, scratch);
+    } else if (result) {
+        emit_rr(t, 0, size == 1 ? 0x84 : 0x85, size, a, a);
+    } else if (p->op == IR_and && b != NO_REG) {
+        emit_rr(t, 0, size == 1 ? 0x84 : 0x85, size, b, a);
+    } else {
+        emit_mov(t, scratch, a);
+        alu(t, digit, size, scratch, b, imm);
+    }
+}
+
+static bool small_const(const struct tcg *t, ir_ref r, int64_t *c) { return const_of(t, r, c) && *c == (int32_t)*c; }
+
+static void flags_again_deferred(struct tcg *t, ir_ref flags)
+{
+    ir_ref deps[2];
+    unsigned n = flags_deps(t, flags, deps), a = NO_REG, b = NO_REG;
+    int64_t imm = 0;
+    if (n > 1 && !small_const(t, deps[1], &imm))
+        b = use(t, deps[1]);
+    if (n)
+        a = use(t, deps[0]);
+    flags_make(t, t->b->insns[flags].arg[0], a, b, imm, gpr_temp(t));
+    t->host_flags = flags;
+}
+
+void flags_pack(struct tcg *t, ir_ref flags)
+{
+    if (t->host_flags != flags)
+        flags_again_deferred(t, flags);
+    gpr_take(t, RAX);
+    pack_eflags(t);
+    emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
+    own(t, flags, RAX);
+}
+
+bool flags_put(struct tcg *t, const struct ir_insn *put)
+{
+    t->pending.flags = IR_NONE;
+    if (!t->v[put->arg[0]].deferred)
+        return false;
+    t->pending.flags = t->b->insns[put->arg[0]].arg[0];
+    return true;
+}
+
+void flags_settle(struct tcg *t)
+{
+    ir_ref f = t->pending.flags;
+    if (f == IR_NONE)
+        return;
+    t->pending.flags = IR_NONE;
+    if (t->v[f].reg != NO_REG) {
+        emit_rm(t, 0, 0x89, 2, t->v[f].reg, RBP, (int32_t)t->pins->flags);
+        return;
+    }
+    if (t->host_flags != f)
+        flags_again_deferred(t, f);
+    gpr_take(t, RAX);
+    pack_eflags(t);
+    emit_rm(t, 0, 0x89, 2, RAX, RBP, (int32_t)t->pins->flags);
+}
+
+/* On a way out: no register of the block is wanted any more but for those that the flags are made from. */
+void flags_settle_cold(struct tcg *t, const struct cold *c)
+{
+    static const uint8_t pool[] = {RAX, RCX, RDX, RSI};
+    ir_ref f = c->pending.flags, deps[2];
+    if (f == IR_NONE)
+        return;
+    if (!c->pending.live) {
+        unsigned n = flags_deps(t, f, deps), reg[2] = {NO_REG, NO_REG}, used = 0, next = 0;
+        int64_t imm = 0;
+        for (unsigned k = 0; k < n; k++)
+            if (c->deps[k].reg != NO_REG)
+                used |= REG_BIT(c->deps[k].reg);
+        for (unsigned k = 0; k < n; k++) {
+            if (k && small_const(t, deps[k], &imm))
+                continue;
+            if ((reg[k] = c->deps[k].reg) != NO_REG)
+                continue;
+            while (used & REG_BIT(pool[next]))
+                next++;
+            reg[k] = pool[next++];
+            if (const_of(t, deps[k], &imm))
+                emit_imm(t, reg[k], (uint64_t)imm);
+            else
+                emit_rm(t, 0, 0x8b, 8, reg[k], RSP, F_SPILL + 16 * c->deps[k].spill);
+            used |= REG_BIT(reg[k]);
+        }
+        while (used & REG_BIT(pool[next]))
+            next++;
+        flags_make(t, t->b->insns[f].arg[0], reg[0], reg[1], imm, pool[next]);
+    }
+    pack_eflags(t);
+    emit_rm(t, 0, 0x89, 2, RAX, RBP, (int32_t)t->pins->flags);
+}
+
+/* --- Flags that are packed at once */
+/* EFLAGS = packed flags of f, by RAX. */
+static void flags_restore(struct tcg *t, ir_ref f)
+{
+    use_in(t, f, RAX);
+    emit_alu_imm(t, 0, 1, RAX, 0x7f);  /* OF from bit 0 */
+    put8(t, 0x9e);                     /* sahf */
+}
+
+void carry_in(struct tcg *t, ir_ref f)
+{
+    unsigned r = use(t, f);
+    emit_rr(t, 0, 0x0fba, 4, 4, r); /* bt r, 8 */
+    put8(t, 8);
+}
+
+/* The shift itself on register r; a variable count is in CL, a second operand in its register. */
+void shift_apply(struct tcg *t, const struct ir_insn *i, unsigned r)
+{
+    unsigned size = size_of((enum ir_type)i->type);
+    int64_t c;
+    bool fixed = const_of(t, count_of(i), &c);
+    if (is_double(i->op)) {
+        emit_rr(t, 0, (i->op == IR_shld ? 0x0fa4u : 0x0facu) | !fixed, size, t->v[i->arg[1]].reg, r);
+        if (fixed)
+            put8(t, (uint8_t)c);
+    } else if (fixed) {
+        emit_shift_imm(t, shift_digit[i->op], size, r, (uint8_t)c);
+    } else {
+        emit_rr(t, 0, size == 1 ? 0xd2 : 0xd3, size, shift_digit[i->op], r);
+    }
+}
+
+static void shift_again(struct tcg *t, const struct ir_insn *p, ir_ref old)
+{
+    bool through_carry = p->op == IR_rcl || p->op == IR_rcr;
+    int64_t c;
+    if (!const_of(t, count_of(p), &c)) {
+        gpr_take(t, RCX);
+        use_in(t, count_of(p), RCX);
+    }
+    gpr_take(t, RAX);
+    if (is_double(p->op))
+        use(t, p->arg[1]);
+    unsigned r = gpr_temp(t), a = use(t, p->arg[0]);
+    emit_mov(t, r, a);
+    if (through_carry)
+        use(t, p->arg[2]);
+    if (old != IR_NONE)
+        flags_restore(t, old);
+    if (through_carry)
+        carry_in(t, p->arg[2]);
+    shift_apply(t, p, r);
+}
+
+/* Makes EFLAGS those of operation p once more; for shifts on top of `old`. */
+static void flags_again(struct tcg *t, const struct ir_insn *p, ir_ref old)
+{
+    unsigned size = size_of((enum ir_type)p->type), b = NO_REG;
+    int64_t imm = 0;
+    if (is_shift(p->op) || is_double(p->op)) {
+        shift_again(t, p, old);
+        return;
+    }
+    if (p->op != IR_neg && !small_const(t, p->arg[1], &imm))
+        b = use(t, p->arg[1]);
+    unsigned a = use(t, p->arg[0]), r = gpr_temp(t);
+    emit_mov(t, r, a);
+    if (p->op == IR_neg) {
+        emit_rr(t, 0, size == 1 ? 0xf6 : 0xf7, size, 3, r);
+        return;
+    }
+    if (p->op == IR_adc || p->op == IR_sbb)
+        carry_in(t, p->arg[2]);
+    alu(t, alu_digit[p->op], size, r, b, imm);
+}
+
+void do_flags_of(struct tcg *t, const struct ir_insn *i, ir_ref self)
+{
+    const struct ir_insn *p = &t->b->insns[i->arg[0]];
+    bool live = t->host_flags == i->arg[0], merge = i->aux != IR_M_ALL && !is_rotate(p->op);
+    if (t->v[self].deferred) {
+        if (live)
+            t->host_flags = self;
+        return;
+    }
+    if (!live)
+        flags_again(t, p, i->arg[1]);
+    gpr_take(t, RAX);
+    pack_eflags(t);
+    emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
+    own(t, self, RAX);
+    t->host_flags = self;
+    if (!merge)
+        return;
+    uint32_t mask = ir_mask_to_packed(i->aux);
+    unsigned old = use(t, i->arg[1]), r = gpr_temp(t);
+    emit_mov32(t, r, old);
+    emit_alu_imm(t, 4, 4, RAX, (int32_t)mask);
+    emit_alu_imm(t, 4, 4, r, (int32_t)(IR_FLAGS_ALL & ~mask));
+    emit_rr(t, 0, 0x09, 4, r, RAX);
+    t->host_flags = IR_NONE;
+}
+
+void do_flags_set(struct tcg *t, const struct ir_insn *i, ir_ref self)
+{
+    uint32_t mask = ir_mask_to_packed(i->aux);
+    int64_t c;
+    if (const_of(t, i->arg[1], &c)) {
+        unsigned r = def_from(t, self, i->arg[0]);
+        emit_alu_imm(t, c & 1 ? 1 : 4, 4, r, (int32_t)(c & 1 ? mask : ~mask));
+    } else {
+        unsigned cc = condition(t, i->arg[1]), bit = gpr_temp(t);
+        emit_rr(t, 0, 0x0f90 | cc, 1, 0, bit);
+        emit_rr(t, 0, 0x0fb6, 1, bit, bit);
+        emit_rr(t, 0, 0xf7, 4, 3, bit);
+        emit_alu_imm(t, 4, 4, bit, (int32_t)mask);
+        unsigned r = def_from(t, self, i->arg[0]);
+        emit_alu_imm(t, 4, 4, r, (int32_t)~mask);
+        emit_rr(t, 0, 0x09, 4, bit, r);
+    }
+    t->host_flags = IR_NONE;
+}
+
+/* --- Conditions */
+static unsigned cond_flags(struct tcg *t, ir_ref f, unsigned cc)
+{
+    static const uint16_t bits[16] = {[IR_CC_O] = IR_FLAG_O, [IR_CC_B] = IR_FLAG_C, [IR_CC_Z] = IR_FLAG_Z, [IR_CC_BE] = IR_FLAG_C | IR_FLAG_Z,
+                                      [IR_CC_S] = IR_FLAG_S, [IR_CC_P] = IR_FLAG_P};
+    if (t->host_flags == f)
+        return cc;
+    if (t->v[f].deferred && t->v[f].reg == NO_REG) {
+        flags_again_deferred(t, f);
+        return cc;
+    }
+    if (bits[cc & ~1u]) {
+        unsigned r = use(t, f);
+        emit_rr(t, 0, 0xf7, 4, 0, r);
+        put32(t, bits[cc & ~1u]);
+        t->host_flags = IR_NONE;
+        return cc & 1 ? CC_Z : CC_NZ;
+    }
+    flags_restore(t, f);
+    t->host_flags = f;
+    return cc;
+}
+
+void compare(struct tcg *t, ir_ref a, ir_ref b)
+{
+    unsigned size = size_of(type_of(t, a));
+    int64_t c;
+    if (small_const(t, b, &c)) {
+        unsigned ra = use(t, a);
+        if (c == 0)
+            emit_rr(t, 0, size == 1 ? 0x84 : 0x85, size, ra, ra);
+        else
+            emit_alu_imm(t, 7, size, ra, (int32_t)c);
+    } else {
+        unsigned ra = use(t, a), rb = use(t, b);
+        emit_rr(t, 0, size == 1 ? 0x38 : 0x39, size, rb, ra);
+    }
+    t->host_flags = IR_NONE;
+}
+
+unsigned condition(struct tcg *t, ir_ref r)
+{
+    const struct ir_insn *i = &t->b->insns[r];
+    static const uint8_t codes[IR_OP_COUNT] = {[IR_eq] = 4, [IR_ne] = 5, [IR_ult] = 2, [IR_ule] = 6, [IR_slt] = 12, [IR_sle] = 14};
+    if (t->v[r].lazy) {
+        if (i->op == IR_test_cc)
+            return cond_flags(t, i->arg[0], i->aux);
+        if (i->op == IR_udiv_ok) { /* the high half is below the divisor */
+            compare(t, i->arg[0], i->arg[2]);
+            return CC_B;
+        }
+        compare(t, i->arg[0], i->arg[1]);
+        return codes[i->op];
+    }
+    unsigned reg = use(t, r);
+    emit_rr(t, 0, 0xf6, 1, 0, reg);
+    put8(t, 1);
+    t->host_flags = IR_NONE;
+    return CC_NZ;
+}
+
+bool can_be_lazy(const struct ir_insn *i, const struct tcg *t)
+{
+    switch (i->op) {
+    case IR_test_cc: return true;
+    case IR_eq: case IR_ne: case IR_ult: case IR_ule: case IR_slt: case IR_sle: case IR_udiv_ok:
+        return type_of(t, i->arg[0]) != IR_I1 && type_of(t, i->arg[0]) != IR_I128;
+    default: return false;
+    }
+}
+
+void make_condition(struct tcg *t, ir_ref self)
+{
+    t->v[self].lazy = true; /* for condition() */
+    unsigned cc = condition(t, self);
+    t->v[self].lazy = false;
+    unsigned r = def(t, self);
+    emit_rr(t, 0, 0x0f90 | cc, 1, 0, r);
+    emit_rr(t, 0, 0x0fb6, 1, r, r);
+}

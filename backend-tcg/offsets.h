@@ -1,0 +1,28 @@
+/* offsets.h - what entry.S and the C files of backend-tcg/ both know: where things lie from the state pointer and on
+ * the stack of translated code.  The context's offsets are checked against struct tcg_context in run.c. */
+#ifndef BACKEND_TCG_OFFSETS_H
+#define BACKEND_TCG_OFFSETS_H
+
+/* struct tcg_context, from the state pointer: */
+#define C_PINNED_INTS (-128)   /* address of the first pinned integer slot */
+#define C_PINNED_VECTORS (-120)
+#define C_WRITE_BASE (-112)    /* RBX of translated code */
+#define C_SLOW_TRANSLATE (-104)
+#define C_STUB_CALL (-96)
+#define C_STUB_SLOW (-88)
+#define C_STUB_LEAVE (-80)
+#define C_EXIT_SITE (-72)
+
+/* The frame, from RSP inside a block; [RSP] is the way out.  FRAME is what tierce_tcg_enter sets up. */
+#define FRAME 1040
+#define F_SCRATCH 8
+#define F_ADDRESS 16           /* guest address for the slow path */
+#define F_SIZE_ACCESS 24
+#define F_RESULT 32
+#define F_SAVE 40              /* RAX RCX RDX RSI RDI */
+#define F_SAVE_XMM 80          /* XMM2..XMM5 */
+#define F_SPILL 144
+
+#define VECTOR_STRIDE 64       /* between pinned vector slots */
+
+#endif
