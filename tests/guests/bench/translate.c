@@ -1,4 +1,4 @@
-/* Code that runs once: thousands of functions, no two alike, so that the time is that of translation.  While it writes
+/* Code that runs once, or a few times: thousands of functions, no two alike, so that the time is that of translation.  While it writes
  * a function, the generator computes what it will return and how many instructions it will execute. */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -97,12 +97,14 @@ static void prepare(int branchy)
     code.instructions = w.executed;
 }
 
+static uint32_t call(const uint8_t *start, uint32_t x) { return ((uint32_t(*)(uint32_t))(uintptr_t)start)(x); }
+
 /* Calls each; returns how many gave what they should not. */
 static uint64_t call_all(void)
 {
     uint64_t wrong = 0;
     for (uint32_t i = 0; i < FUNCTIONS; i++)
-        wrong += ((uint32_t(*)(uint32_t))(uintptr_t)code.start[i])(i) != code.result[i];
+        wrong += call(code.start[i], i) != code.result[i];
     return wrong;
 }
 
@@ -115,3 +117,25 @@ uint64_t translate_branchy(void) { return call_all(); }
 uint64_t translate_straight_again(void) { return call_all(); }
 uint64_t translate_branchy_again(void) { return call_all(); }
 uint64_t translate_instructions(void) { return code.instructions; }
+
+/* What a compiler at run time does: writes a function unlike any before, here where an older one was, and calls it 20 times. */
+uint64_t code_jit_mixed(void)
+{
+    enum { SIZE = 16 * 4096 };
+    static uint8_t *pages, *at;
+    uint64_t good = 0;
+    if (!pages)
+        at = pages = mmap(NULL, SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED)
+        _exit(99);
+    for (uint32_t i = 0; i < 500; i++) {
+        if (at + MAX_SIZE > pages + SIZE)
+            at = pages;
+        struct writer w = {.at = at, .edi = i};
+        write_function(&w, i & 1);
+        for (int k = 0; k < 20; k++)
+            good += call(at, i) == w.eax;
+        at = w.at;
+    }
+    return good;
+}
