@@ -70,6 +70,8 @@ struct x86_bus {
     void (*tlb_flush)(struct x86_cpu *, enum x86_flush, uint64_t linear);
     void (*mode_changed)(struct x86_cpu *); /* state.mode is new */
     void (*shutdown)(struct x86_cpu *);  /* triple fault */
+    /* Told of each exception and interrupt before it is delivered, CR2 set; may be NULL. */
+    void (*delivering)(struct x86_cpu *, unsigned vector, bool soft, bool has_error, uint32_t error);
 };
 struct x86_cpu {
     struct x86_state state;   /* first: helpers get its address */

@@ -174,36 +174,85 @@ void x86_mode_update(struct x86_cpu *cpu)
     s->mode = m;
 }
 
-/* --- `info registers` */
-static void print_segment(FILE *out, const char *name, uint16_t sel, uint64_t base, uint32_t limit, uint32_t attr)
+/* --- `info registers`, in the form that QEMU gives it */
+#define U(v) ((unsigned long long)(v))
+static const char *system_type(unsigned type, bool lma)
 {
-    fprintf(out, "%-3s=%04x %016llx %08x %05x\n", name, sel, (unsigned long long)base, limit, attr);
+    static const char *const legacy[16] = {"Reserved", "TSS16-avl", "LDT", "TSS16-busy", "CallGate16", "TaskGate", "IntGate16", "TrapGate16",
+        "Reserved", "TSS32-avl", "Reserved", "TSS32-busy", "CallGate32", "Reserved", "IntGate32", "TrapGate32"};
+    static const char *const wide[16] = {[2] = "LDT", [9] = "TSS64-avl", [11] = "TSS64-busy", [12] = "CallGate64", [14] = "IntGate64", [15] = "TrapGate64"};
+    return !lma ? legacy[type] : wide[type] ? wide[type] : "Reserved";
+}
+
+static void print_rights(FILE *out, const struct x86_state *s, uint32_t attr)
+{
+    bool lma = s->mode & X86_MODE_LMA;
+    fprintf(out, " DPL=%u ", attr >> X86_ATTR_DPL_SHIFT & 3);
+    if (!(attr & X86_ATTR_S))
+        fprintf(out, "%s", system_type(attr & X86_ATTR_TYPE, lma));
+    else if (attr & X86_ATTR_CODE)
+        fprintf(out, "%s [%c%c%c]", attr & X86_ATTR_L ? "CS64" : attr & X86_ATTR_DB ? "CS32" : "CS16", attr & X86_ATTR_CONFORMING ? 'C' : '-',
+                attr & X86_ATTR_READABLE ? 'R' : '-', attr & X86_ATTR_ACCESSED ? 'A' : '-');
+    else
+        fprintf(out, "%s [%c%c%c]", attr & X86_ATTR_DB || lma ? "DS  " : "DS16", attr & X86_ATTR_DOWN ? 'E' : '-',
+                attr & X86_ATTR_WRITABLE ? 'W' : '-', attr & X86_ATTR_ACCESSED ? 'A' : '-');
+}
+
+/* Addresses are as wide as the code. */
+static int width(const struct x86_state *s) { return (s->mode & X86_MODE_CODE) == X86_MODE_CODE64 ? 16 : 8; }
+
+static void print_segment(FILE *out, const struct x86_state *s, const char *name, uint16_t sel, uint64_t base, uint32_t limit, uint32_t attr)
+{
+    uint32_t limit_bits = (attr & X86_ATTR_G ? limit >> 12 : limit) & 0xf0000; /* the descriptor's second word has them too */
+    fprintf(out, "%-3s=%04x %0*llx %08x %08x", name, sel, width(s), U(base), limit, (attr << 8 & 0x00f0ff00) | limit_bits);
+    if (s->mode & X86_MODE_PE && attr & X86_ATTR_P && !(attr & X86_ATTR_NULL))
+        print_rights(out, s, attr);
+    fputc('\n', out);
+}
+
+static void print_integers(FILE *out, const struct x86_state *s)
+{
+    static const char names[16][4] = {"AX", "BX", "CX", "DX", "SI", "DI", "BP", "SP", "8 ", "9 ", "10", "11", "12", "13", "14", "15"};
+    static const uint8_t order[16] = {0, 3, 1, 2, 6, 7, 5, 4, 8, 9, 10, 11, 12, 13, 14, 15};
+    static const struct { char letter; uint32_t bit; } flags[] = {{'D', X86_EFLAGS_DF}, {'O', X86_EFLAGS_OF}, {'S', X86_EFLAGS_SF}, {'Z', X86_EFLAGS_ZF},
+        {'A', X86_EFLAGS_AF}, {'P', X86_EFLAGS_PF}, {'C', X86_EFLAGS_CF}};
+    bool wide = width(s) == 16;
+    uint64_t mask = wide ? UINT64_MAX : UINT32_MAX;
+    uint32_t eflags = x86_eflags_get(s);
+    for (unsigned i = 0; i < (wide ? 16 : 8); i++)
+        fprintf(out, "%c%s=%0*llx%c", wide ? 'R' : 'E', names[i], width(s), U(s->gpr[order[i]] & mask), i % 4 == 3 ? '\n' : ' ');
+    fprintf(out, "%s=%0*llx %s=%08x [", wide ? "RIP" : "EIP", width(s), U(s->rip & mask), wide ? "RFL" : "EFL", eflags);
+    for (unsigned i = 0; i < sizeof flags / sizeof *flags; i++)
+        fputc(eflags & flags[i].bit ? flags[i].letter : '-', out);
+    fprintf(out, "] CPL=%u II=%d HLT=%u\n", s->cpl, s->shadow != 0, s->halted);
+}
+
+static void print_system(FILE *out, const struct x86_state *s)
+{
+    fprintf(out, "GDT=     %0*llx %08x\nIDT=     %0*llx %08x\n", width(s), U(s->gdtr_base), s->gdtr_limit, width(s), U(s->idtr_base), s->idtr_limit);
+    fprintf(out, "CR0=%08llx CR2=%0*llx CR3=%0*llx CR4=%08llx\n", U(s->cr0), width(s), U(s->cr2), width(s), U(s->cr3), U(s->cr4));
+    for (unsigned i = 0; i < 4; i++)
+        fprintf(out, "DR%u=%016llx%c", i, U(s->dr[i]), i == 3 ? '\n' : ' ');
+    fprintf(out, "DR6=%016llx DR7=%016llx\nEFER=%016llx mode=%08x\n", U(s->dr[6]), U(s->dr[7]), U(s->efer), s->mode);
+}
+
+static void print_vectors(FILE *out, const struct x86_state *s)
+{
+    fprintf(out, "FCW=%04x FSW=%04x [ST=%u] FTW=%02x MXCSR=%08x\n", s->fcw, s->fsw, s->fptop, s->fptag, s->mxcsr);
+    for (unsigned i = 0; i < 8; i++)
+        fprintf(out, "FPR%u=%016llx %04x%c", i, U(s->fpr[i].mantissa), s->fpr[i].exponent, i % 2 ? '\n' : ' ');
+    for (unsigned i = 0; i < (width(s) == 16 ? 16 : 8); i++)
+        fprintf(out, "XMM%02u=%016llx %016llx%c", i, U(s->vec[i].q[1]), U(s->vec[i].q[0]), i % 2 ? '\n' : ' ');
 }
 
 void x86_state_print(FILE *out, const struct x86_state *s)
 {
     static const char *const segs[] = {"ES", "CS", "SS", "DS", "FS", "GS"};
-    static const char letters[] = "CPAZSO";
-    for (unsigned i = 0; i < 16; i++) {
-        static const uint8_t order[16] = {0, 3, 1, 2, 6, 7, 5, 4, 8, 9, 10, 11, 12, 13, 14, 15};
-        fprintf(out, "%-3s=%016llx%c", gpr_names[order[i]], (unsigned long long)s->gpr[order[i]], i % 4 == 3 ? '\n' : ' ');
-    }
-    uint32_t flags = x86_eflags_get(s);
-    fprintf(out, "rip=%016llx eflags=%08x [", (unsigned long long)s->rip, flags);
-    for (int i = 5; i >= 0; i--)
-        fputc(flags & pairs[i].eflags ? letters[i] : '-', out);
-    fprintf(out, "] cpl=%u halted=%u mode=%08x\n", s->cpl, s->halted, s->mode);
+    print_integers(out, s);
     for (unsigned i = 0; i < 6; i++)
-        print_segment(out, segs[i], s->seg_sel[i], s->seg_base[i], s->seg_limit[i], s->seg_attr[i]);
-    print_segment(out, "LDT", s->ldtr_sel, s->ldtr_base, s->ldtr_limit, s->ldtr_attr);
-    print_segment(out, "TR", s->tr_sel, s->tr_base, s->tr_limit, s->tr_attr);
-    fprintf(out, "GDT=     %016llx %08x\nIDT=     %016llx %08x\n", (unsigned long long)s->gdtr_base, s->gdtr_limit,
-            (unsigned long long)s->idtr_base, s->idtr_limit);
-    fprintf(out, "CR0=%08llx CR2=%016llx CR3=%016llx CR4=%08llx EFER=%llx\n", (unsigned long long)s->cr0, (unsigned long long)s->cr2,
-            (unsigned long long)s->cr3, (unsigned long long)s->cr4, (unsigned long long)s->efer);
-    fprintf(out, "DR0=%llx DR1=%llx DR2=%llx DR3=%llx DR6=%llx DR7=%llx\n", (unsigned long long)s->dr[0], (unsigned long long)s->dr[1],
-            (unsigned long long)s->dr[2], (unsigned long long)s->dr[3], (unsigned long long)s->dr[6], (unsigned long long)s->dr[7]);
-    fprintf(out, "FCW=%04x FSW=%04x [ST=%u] FTW=%02x MXCSR=%08x\n", s->fcw, s->fsw, s->fptop, s->fptag, s->mxcsr);
-    for (unsigned i = 0; i < 16; i++)
-        fprintf(out, "XMM%02u=%016llx%016llx%c", i, (unsigned long long)s->vec[i].q[1], (unsigned long long)s->vec[i].q[0], i % 2 ? '\n' : ' ');
+        print_segment(out, s, segs[i], s->seg_sel[i], s->seg_base[i], s->seg_limit[i], s->seg_attr[i]);
+    print_segment(out, s, "LDT", s->ldtr_sel, s->ldtr_base, s->ldtr_limit, s->ldtr_attr);
+    print_segment(out, s, "TR", s->tr_sel, s->tr_base, s->tr_limit, s->tr_attr);
+    print_system(out, s);
+    print_vectors(out, s);
 }

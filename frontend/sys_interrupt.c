@@ -240,6 +240,8 @@ bool event_deliver(struct x86_cpu *cpu, unsigned vector, bool soft, bool has_err
 {
     struct x86_state *s = &cpu->state;
     struct event e = {vector, soft, has_error, error, rip, x86_eflags_get(s), soft ? 0 : 1};
+    if (cpu->bus->delivering)
+        cpu->bus->delivering(cpu, vector, soft, has_error, error);
     if (!(s->cr0 & X86_CR0_PE))
         return deliver_real(cpu, &e);
     return in_long_mode(s) ? deliver_long(cpu, &e) : deliver_protected(cpu, &e);

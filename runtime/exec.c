@@ -74,9 +74,7 @@ static bool take_interrupt(struct vcpu *v)
     pthread_mutex_unlock(&m->lock);
     if (vector < 0)
         return false;
-    if (m->config.trace & TRACE_INT)
-        fprintf(m->config.trace_file, "interrupt %02x at %04x:%016lx\n", (unsigned)vector,
-                v->cpu.state.seg_sel[X86_CS], v->cpu.state.rip);
+    trace_interrupt(v, (unsigned)vector);
     v->stats.interrupts++;
     v->cpu.state.halted = 0;
     x86_deliver_interrupt(&v->cpu, (unsigned)vector);
@@ -243,11 +241,6 @@ static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
 
 static void deliver_fault(struct vcpu *v)
 {
-    struct machine *m = v->machine;
-    struct x86_state *s = &v->cpu.state;
-    if (m->config.trace & TRACE_INT)
-        fprintf(m->config.trace_file, "exception %02x error %x address %016lx at %04x:%016lx\n", s->fault_vector,
-                s->fault_has_error ? s->fault_error : 0, s->fault_address, s->seg_sel[X86_CS], s->rip);
     v->stats.faults++;
     x86_deliver_fault(&v->cpu);
 }
@@ -268,13 +261,16 @@ static void step(struct vcpu *v, struct tb **last, int *exit)
     uint32_t mode = s->mode;
     struct tb *from = *last, *tb;
     *last = NULL;
+    unsigned trace = v->machine->config.trace & TRACE_EACH_BLOCK;
     if (mode & INTERPRETED_MODES) {
+        if (trace)
+            trace_cpu(v, NULL);
         run_single(v);
         return;
     }
     if (!(tb = tb_find(v)))
         return; /* the fetch faulted: delivered by the loop */
-    if (v->machine->config.trace & (TRACE_EXEC | TRACE_CPU))
+    if (trace)
         trace_cpu(v, tb);
     else if (from && *exit >= 0)
         tb_chain(v, from, *exit, tb);

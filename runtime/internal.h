@@ -117,6 +117,7 @@ struct vcpu {
     struct tb *interpreted; bool *interpreted_stop; /* the block that the interpreter runs, and how to make it leave */
     uint32_t mode; uint64_t mode_id, cs_base;
     bool in_block;                  /* runs a whole block: not every instruction comes back to the loop */
+    uint64_t deliveries;            /* of interrupts and exceptions, as traced */
     struct stats stats;
     bool measuring;                 /* --stats: time is booked */
     enum stats_clock booked; uint64_t booked_since; /* under what it is now, and since when */
@@ -283,5 +284,11 @@ void start_state(struct machine *, const struct boot_entry *);
 void trace_block(struct vcpu *, unsigned what, const struct ir_block *);
 void trace_cpu(struct vcpu *, const struct tb *);
 void trace_out(struct vcpu *, const struct tb *);
+#define TRACE_EACH_BLOCK (TRACE_EXEC | TRACE_CPU | TRACE_NOCHAIN) /* blocks come back to the cpu loop for these */
+void trace_delivery(struct x86_cpu *, unsigned vector, bool soft, bool has_error, uint32_t error); /* struct x86_bus */
+void trace_interrupt(struct vcpu *, unsigned vector);
+void trace_shutdown(struct vcpu *);
+void trace_fill(struct vcpu *, uint64_t linear, const struct x86_page *, bool user, bool writable);
+void trace_flush(struct vcpu *, enum x86_flush, uint64_t linear);
 
 #endif

@@ -152,8 +152,7 @@ static void bus_mode_changed(struct x86_cpu *cpu) { softmmu_mode(vcpu_of(cpu)); 
 static void bus_shutdown(struct x86_cpu *cpu)
 {
     struct machine *m = machine_of(cpu);
-    if (m->config.trace & TRACE_INT)
-        fprintf(m->config.trace_file, "triple fault at %04x:%016lx\n", cpu->state.seg_sel[X86_CS], cpu->state.rip);
+    trace_shutdown(m->vcpu);
     pthread_mutex_lock(&m->lock);
     if (m->config.no_reboot)
         machine_end_with(m, MACHINE_RESET_END, 0);
@@ -169,7 +168,7 @@ const struct x86_bus machine_bus = {
     .phys_read = bus_phys_read, .phys_cas = bus_phys_cas, .io_read = bus_io_read, .io_write = bus_io_write,
     .interrupt_take = bus_interrupt_take, .apic_read = bus_apic_read, .apic_write = bus_apic_write,
     .tpr_read = bus_tpr_read, .tpr_write = bus_tpr_write, .ferr = bus_ferr, .random = bus_random, .tsc = bus_tsc, .tlb_flush = softmmu_flush,
-    .mode_changed = bus_mode_changed, .shutdown = bus_shutdown,
+    .mode_changed = bus_mode_changed, .shutdown = bus_shutdown, .delivering = trace_delivery,
 };
 
 /* --- The PC's side: lines that come from the devices, with the lock held */
@@ -712,6 +711,7 @@ void machine_trace_file(struct machine *m, FILE *f)
     fflush(m->config.trace_file);
     if (m->owns_trace_file)
         fclose(m->config.trace_file);
+    setvbuf(f, NULL, _IOLBF, 1 << 16);
     m->config.trace_file = f;
     m->owns_trace_file = true;
 }

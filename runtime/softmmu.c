@@ -183,6 +183,8 @@ void softmmu_flush(struct x86_cpu *cpu, enum x86_flush what, uint64_t linear)
     struct vcpu *v = vcpu_of(cpu);
     struct softmmu *mmu = &v->mmu;
     v->stats.tlb_flushes++;
+    if (v->machine->config.trace & TRACE_MMU)
+        trace_flush(v, what, linear);
     guarded_clear(mmu);
     if (what == X86_FLUSH_PAGE) {
         flush_page(v, linear);
@@ -270,6 +272,8 @@ static void fill(struct vcpu *v, uint64_t linear, unsigned set, const struct x86
     f->count++;
     mmu->fills_since_trim++;
     v->stats.tlb_misses++;
+    if (v->machine->config.trace & TRACE_MMU)
+        trace_fill(v, linear, page, set == MMU_USER, mmu->write[set][INDEX(linear)] != 0);
 }
 
 static bool locate(struct vcpu *v, uint64_t linear, unsigned access, struct place *at)

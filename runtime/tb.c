@@ -605,7 +605,7 @@ struct tb *tb_find(struct vcpu *v)
         return NULL;
     tb->asked_for = true;
     /* Not in a shadow, which must end after the one block. */
-    if (tb->code.entry && may_chain(tb) && !(s->mode & X86_MODE_SHADOW) && !(v->machine->config.trace & (TRACE_EXEC | TRACE_CPU)))
+    if (tb->code.entry && may_chain(tb) && !(s->mode & X86_MODE_SHADOW) && !(v->machine->config.trace & TRACE_EACH_BLOCK))
         jump_set(v, tb, linear, global);
     return tb;
 }

@@ -74,9 +74,11 @@ static bool open_streams(struct run *r)
 static bool open_trace(struct run *r)
 {
     struct machine_config *m = &r->options->machine;
-    m->trace_file = stderr;
-    if (!r->options->trace_path || (m->trace_file = fopen(r->options->trace_path, "w")))
+    m->trace_file = r->options->trace_path ? fopen(r->options->trace_path, "w") : stderr;
+    if (m->trace_file) {
+        setvbuf(m->trace_file, NULL, _IOLBF, 1 << 16); /* what was said before a crash is what counts */
         return true;
+    }
     snprintf(r->error, sizeof r->error, "-D: cannot write '%s': %s", r->options->trace_path, strerror(errno));
     return false;
 }
