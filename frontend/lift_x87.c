@@ -1,5 +1,5 @@
-/* x87: where all exceptions are masked, each function is an x87 operation of the IR.  Where one is unmasked
- * (X86_MODE_X87_TRAPS) a helper does it, which looks for a pending exception first. */
+/* x87: each function is an x87 operation of the IR.  Where an exception is unmasked (X86_MODE_X87_TRAPS) one may be pending:
+ * that is looked for first, and a helper deals with it. */
 #include "frontend/internal.h"
 
 enum { MASKS = 0x3f };
@@ -65,7 +65,8 @@ static void on_memory(struct lifter *l)
 /* Arguments of the helpers: what it is, the operand's linear address. */
 static ir_ref what(struct lifter *l)
 {
-    return lift_const(l, IR_I64, (int64_t)function_of(l) | (int64_t)size_of(l) << 16 | (int64_t)(l->operand_bits == 16) << 28);
+    unsigned segment = has_memory(l) ? lift_seg(l->op[memory_at(l)].mem.segment) : 0;
+    return lift_const(l, IR_I64, (int64_t)function_of(l) | (int64_t)size_of(l) << 16 | (int64_t)segment << 24 | (int64_t)(l->operand_bits == 16) << 28);
 }
 
 static ir_ref linear(struct lifter *l)
@@ -73,13 +74,12 @@ static ir_ref linear(struct lifter *l)
     return has_memory(l) ? lift_operand_linear(l, memory_at(l), size_of(l), stores(l) ? IR_WRITE : IR_READ) : IR_NONE;
 }
 
-static void exactly(struct lifter *l)
+/* Is an exception pending? (i1) */
+static ir_ref pending(struct lifter *l)
 {
-    lift_call(l, IR_VOID, X86_HELPER_x87_check, IR_NONE, IR_NONE, IR_NONE, IR_NONE); /* before the operand's own faults */
-    ir_ref at = linear(l);
-    lift_call(l, IR_VOID, has_memory(l) ? X86_HELPER_x87_mem : X86_HELPER_x87_reg, what(l), at, IR_NONE, IR_NONE);
-    lift_slot_put(l, IR_I64, SLOT(fip), lift_this_pc(l));
-    lift_slot_put(l, IR_I16, SLOT(fop), lift_const(l, IR_I16, function_of(l)));
+    enum { ES = 0x80 };
+    ir_ref es = ir_op2(l->b, IR_and, IR_I16, emit(l, IR_x87_status, IR_I16, 0, 0, IR_NONE), lift_const(l, IR_I16, ES));
+    return ir_op2(l->b, IR_ne, IR_I16, es, lift_const(l, IR_I16, 0));
 }
 
 void lift_x87(struct lifter *l, int variant)
@@ -88,9 +88,11 @@ void lift_x87(struct lifter *l, int variant)
     if (!x87_open(l, X86_MODE_EM | X86_MODE_TS))
         return;
     ir_ref ea = has_memory(l) ? lift_ea(l, memory_at(l)) : IR_NONE;
-    if (traps(l))
-        exactly(l);
-    else if (has_memory(l))
+    if (traps(l)) {
+        ir_ref at = linear(l);
+        ir_emit(l->b, IR_divert_if, IR_VOID, 0, X86_HELPER_x87_pending, pending(l), what(l), at, ea);
+    }
+    if (has_memory(l))
         on_memory(l);
     else
         on_registers(l);
@@ -136,17 +138,9 @@ void lift_x87_control(struct lifter *l, int waits)
     case ZYDIS_MNEMONIC_FNSTCW: lift_write(l, 0, lift_slot_get(l, IR_I16, SLOT(fcw))); break;
     case ZYDIS_MNEMONIC_FNSTSW:
         lift_prepare_write(l, 0);
-        if (traps(l))
-            lift_write(l, 0, ir_op1(l->b, IR_trunc, IR_I16, lift_call(l, IR_I64, X86_HELPER_x87_status, IR_NONE, IR_NONE, IR_NONE, IR_NONE)));
-        else
-            lift_write(l, 0, emit(l, IR_x87_status, IR_I16, 0, 0, IR_NONE));
+        lift_write(l, 0, emit(l, IR_x87_status, IR_I16, 0, 0, IR_NONE));
         break;
-    case ZYDIS_MNEMONIC_FNCLEX:
-        if (traps(l))
-            by_helper(l);
-        else
-            emit(l, IR_x87_clear, IR_VOID, 0, 0, IR_NONE);
-        break;
+    case ZYDIS_MNEMONIC_FNCLEX: emit(l, IR_x87_clear, IR_VOID, 0, 0, IR_NONE); break;
     case ZYDIS_MNEMONIC_FNINIT: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FNSTENV: control_area(l, traps(l)); break;
     case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR: control_area(l, true); break;
     default: break; /* FENI, FDISI, FSETPM: nothing since the 387 */
@@ -159,5 +153,5 @@ void lift_x87_wait(struct lifter *l, int variant)
     if ((l->mode & (X86_MODE_MP | X86_MODE_TS)) == (X86_MODE_MP | X86_MODE_TS))
         x87_open(l, X86_MODE_TS);
     else if (traps(l))
-        lift_call(l, IR_VOID, X86_HELPER_x87_check, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+        ir_emit(l->b, IR_divert_if, IR_VOID, 0, X86_HELPER_x87_check, pending(l), IR_NONE, IR_NONE, IR_NONE);
 }

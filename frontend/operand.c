@@ -374,7 +374,7 @@ static bool helper_stores(enum x86_helper h)
 {
     switch (h) {
     case X86_HELPER_rep_move: case X86_HELPER_push_all: case X86_HELPER_enter: case X86_HELPER_cmpxchg16b: case X86_HELPER_mask_move:
-    case X86_HELPER_fxsave: case X86_HELPER_xsave: case X86_HELPER_xsavec: case X86_HELPER_table_store: case X86_HELPER_x87_mem:
+    case X86_HELPER_fxsave: case X86_HELPER_xsave: case X86_HELPER_xsavec: case X86_HELPER_table_store: case X86_HELPER_x87_pending:
     case X86_HELPER_x87_control: case X86_HELPER_io_string: case X86_HELPER_out:
         return true;
     default:

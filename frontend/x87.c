@@ -1,4 +1,4 @@
-/* x87 in C: functions where some exception is unmasked, and what loads and stores words and areas. */
+/* x87 in C: pending exceptions, and what loads and stores words and areas. */
 #include "frontend/system.h"
 #include <string.h>
 
@@ -17,14 +17,6 @@ static bool pending(struct x86_cpu *cpu)
 
 X86_HELPER_FN(x87_check) { return pending(cpu); }
 
-/* a: function (ir/ops_x87.def) */
-X86_HELPER_FN(x87_reg)
-{
-    struct x86_state *s = &((struct x86_cpu *)cpu)->state;
-    s->flags = ir_x87_run(s, &x86_guest, a & 0x7ff, NULL, s->flags);
-    return 0;
-}
-
 /* Which memory forms write: by opcode and /digit. */
 static bool stores(unsigned function)
 {
@@ -33,36 +25,45 @@ static bool stores(unsigned function)
     return digits[function >> 8] >> (function >> 3 & 7) & 1;
 }
 
-/* An unmasked exception may leave memory as it was: what is still the canary, with either, was not written. */
-static bool run_store(struct x86_state *s, unsigned function, unsigned size, uint8_t *operand)
+static bool run_memory(struct x86_cpu *cpu, unsigned function, unsigned size, uint64_t linear)
 {
-    static const uint8_t canary[2] = {0x55, 0xaa};
-    struct x86_state before = *s;
-    bool written = false;
-    for (unsigned i = 0; i < 2 && !written; i++) {
-        *s = before;
-        memset(operand, canary[i], 16);
-        ir_x87_run(s, &x86_guest, function, operand, 0);
-        for (unsigned k = 0; k < size; k++)
-            written |= operand[k] != canary[i];
-    }
-    return written;
-}
-
-/* a: function, size << 16; b: linear address */
-X86_HELPER_FN(x87_mem)
-{
-    struct x86_cpu *c86 = cpu;
-    unsigned function = a & 0x7ff, size = a >> 16 & 0xff;
     uint8_t operand[16];
     if (!stores(function)) {
-        if (c86->bus->read(c86, b, size, IR_READ, operand))
-            ir_x87_run(&c86->state, &x86_guest, function, operand, 0);
-        return 0;
+        if (!cpu->bus->read(cpu, linear, size, IR_READ, operand))
+            return false;
+        ir_x87_run(&cpu->state, &x86_guest, function, operand, 0);
+        return true;
     }
     /* AMD's CPUs look at the address of a store that is not made, Intel's do not. */
-    if (c86->bus->probe(c86, b, size, IR_WRITE) && run_store(&c86->state, function, size, operand))
-        c86->bus->write(c86, b, size, IR_WRITE, operand);
+    if (!cpu->bus->probe(cpu, linear, size, IR_WRITE))
+        return false;
+    return !ir_x87_store(&cpu->state, &x86_guest, function, size, operand) || cpu->bus->write(cpu, linear, size, IR_WRITE, operand);
+}
+
+/* An instruction that found an exception pending.  With CR0.NE clear and IGNNE# it goes on.
+ * a: function (ir/ops_x87.def), size of its memory operand << 16, segment << 24; b: linear address; c: offset */
+X86_HELPER_FN(x87_pending)
+{
+    struct x86_cpu *c86 = cpu;
+    struct x86_state *s = &c86->state;
+    unsigned function = a & 0x7ff, size = a >> 16 & 0xff;
+    if (pending(c86))
+        return 0;
+    bool done = true;
+    if (size)
+        done = run_memory(c86, function, size, b);
+    else
+        s->flags = ir_x87_run(s, &x86_guest, function, NULL, s->flags);
+    if (!done)
+        return 0;
+    s->fip = s->rip;
+    s->fop = (uint16_t)function;
+    if (size)
+        s->fdp = c;
+    if (!x86_model_has(c86->model, X86_FEATURE_ZERO_FCS_FDS)) {
+        s->fcs = s->seg_sel[X86_CS];
+        s->fds = size ? s->seg_sel[a >> 24 & 7] : s->fds;
+    }
     return 0;
 }
 
@@ -200,7 +201,6 @@ static void store_area(struct x86_cpu *cpu, uint64_t at, bool narrow, bool regis
     }
 }
 
-X86_HELPER_FN(x87_status) { return status(&((struct x86_cpu *)cpu)->state); }
 
 /* a: function, bit 28: 16-bit operand size; b: linear address */
 X86_HELPER_FN(x87_control)
@@ -220,7 +220,6 @@ X86_HELPER_FN(x87_control)
     case 0x130: store_area(c86, b, narrow, false); break;     /* FNSTENV */
     case 0x520: load_area(c86, b, narrow, true); break;       /* FRSTOR */
     case 0x530: store_area(c86, b, narrow, true); break;      /* FNSAVE */
-    case 0x3e2: s->fsw &= 0x7f00; break;                      /* FNCLEX */
     case 0x3e3: init(c86); break;                             /* FNINIT */
     default: break;
     }

@@ -127,8 +127,10 @@ static uint64_t x87(const struct run *r, const struct ir_insn *i)
     union ir_value operand_bytes = {0};
     if (i->op == IR_x87_load)
         r->env->load(r->env->state, operand(r, i, 0), (unsigned)i->imm, &operand_bytes);
-    uint32_t flags = ir_x87_run(r->env->state, r->env->guest, i->aux, &operand_bytes, (uint32_t)operand(r, i, 0) & IR_FLAGS_ALL);
-    if (i->op == IR_x87_store)
+    uint32_t flags = (uint32_t)operand(r, i, 0) & IR_FLAGS_ALL;
+    if (i->op != IR_x87_store)
+        flags = ir_x87_run(r->env->state, r->env->guest, i->aux, &operand_bytes, flags);
+    else if (ir_x87_store(r->env->state, r->env->guest, i->aux, (unsigned)i->imm, &operand_bytes))
         r->env->store(r->env->state, operand(r, i, 0), (unsigned)i->imm, &operand_bytes);
     memcpy((char *)r->env->state + at->pc, &r->pc, 8);
     memcpy((char *)r->env->state + at->opcode, &i->aux, 2);

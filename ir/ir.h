@@ -152,8 +152,9 @@ bool ir_eval_cond(enum ir_cond, uint32_t packed_flags);
  * is unmasked gets the unmasked response and stays pending in the status word.  operand: 16 bytes to read or write;
  * flags: packed, in and out. */
 uint32_t ir_x87_run(void *state, const struct ir_guest *, unsigned function, void *operand, uint32_t flags);
-/* The state's x87, all exceptions masked, into the host's; and back, which leaves the host's as a process starts
- * with it.  The control word's slot stays valid throughout. */
+/* The same for a function that writes `size` bytes; false: an unmasked exception left memory as it was. */
+bool ir_x87_store(void *state, const struct ir_guest *, unsigned function, unsigned size, void *operand);
+/* The state's x87 into the host's; and back, which leaves the host's as a process starts with it.  The control word's slot stays valid throughout. */
 void ir_x87_enter(const void *state, const struct ir_guest *);
 void ir_x87_leave(void *state, const struct ir_guest *);
 

@@ -26,13 +26,13 @@ extern const uint8_t tierce_x87_stubs[] __attribute__((visibility("hidden")));
 struct image { uint32_t fcw, fsw, ftw, fip, fcs, fdp, fds; uint8_t st[8][10]; } __attribute__((packed));
 enum { TOP_SHIFT = 11, TOP = 7 << TOP_SHIFT, MASKS = 0x3f, EMPTY = 3, REGISTER = 16, PHYSICAL = 7 };
 
-static void image_make(const uint8_t *state, const struct ir_x87 *x, unsigned masks, struct image *m)
+static void image_make(const uint8_t *state, const struct ir_x87 *x, struct image *m)
 {
     uint16_t fcw, fsw;
     unsigned top = state[x->top], tags = state[x->tags];
     memcpy(&fcw, state + x->control, sizeof fcw);
     memcpy(&fsw, state + x->status, sizeof fsw);
-    *m = (struct image){.fcw = fcw | masks, .fsw = fsw | top << TOP_SHIFT};
+    *m = (struct image){.fcw = fcw, .fsw = fsw | top << TOP_SHIFT};
     for (unsigned i = 0; i < 8; i++) {
         m->ftw |= (tags >> i & 1 ? 0u : EMPTY) << 2 * i;
         memcpy(m->st[i], state + x->registers + REGISTER * ((top + i) & PHYSICAL), 10);
@@ -73,7 +73,7 @@ uint32_t ir_x87_run(void *state, const struct ir_guest *g, unsigned function, vo
     uint32_t packed = 0;
     for (unsigned i = 0; i < 6; i++)
         rflags |= flags & pairs[i].packed ? pairs[i].eflags : 0;
-    image_make(state, &g->x87, 0, &m);
+    image_make(state, &g->x87, &m);
     bool ignored = is_pending(&m);
     if (ignored)
         m.fcw |= MASKS;
@@ -95,10 +95,28 @@ uint32_t ir_x87_run(void *state, const struct ir_guest *g, unsigned function, vo
     return packed;
 }
 
+bool ir_x87_store(void *state, const struct ir_guest *g, unsigned function, unsigned size, void *operand)
+{
+    static const uint8_t canary[2] = {0x55, 0xaa};
+    const struct ir_x87 *x = &g->x87;
+    struct image before;
+    uint8_t *bytes = operand;
+    image_make(state, x, &before);
+    for (unsigned i = 0; i < 2; i++) {
+        image_take(state, x, &before);
+        memset(bytes, canary[i], size);
+        ir_x87_run(state, g, function, operand, 0);
+        for (unsigned k = 0; k < size; k++)
+            if (bytes[k] != canary[i])
+                return true;
+    }
+    return false;
+}
+
 void ir_x87_enter(const void *state, const struct ir_guest *g)
 {
     struct image m;
-    image_make(state, &g->x87, MASKS, &m);
+    image_make(state, &g->x87, &m);
     __asm__ volatile("frstor %0" : : "m"(m));
 }
 

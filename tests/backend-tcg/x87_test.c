@@ -89,12 +89,22 @@ static unsigned pick(const uint16_t (*ranges)[2], size_t count)
     return r[0] + (unsigned)(rnd() % (r[1] - r[0] + 1u));
 }
 
+static bool traps; /* exceptions are unmasked in this block: before each function it ends where one is pending */
+static void look(struct ir_block *b, unsigned n)
+{
+    if (!traps)
+        return;
+    ir_ref es = ir_op2(b, IR_and, IR_I16, emit(b, IR_x87_status, IR_I16, 0, 0, IR_NONE), ir_const(b, IR_I16, 0x80));
+    emit(b, IR_exit_if, IR_VOID, 0, n + 5, ir_op2(b, IR_ne, IR_I16, es, ir_const(b, IR_I16, 0)));
+}
+
 static void memory_operation(struct ir_block *b, unsigned n)
 {
     unsigned k = (unsigned)(rnd() % (sizeof memory_functions / sizeof *memory_functions));
     unsigned size = memory_functions[k].size, store = memory_functions[k].store;
     ir_emit(b, IR_insn, IR_VOID, 1, n, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
     ir_ref at = ir_const(b, IR_I64, DATA + (int64_t)(rnd() % 64 * (rnd() % 2 ? 16 : 5)));
+    look(b, n);
     ir_ref token = emit(b, IR_translate, IR_I64, store ? IR_WRITE : IR_READ, size, at);
     emit(b, store ? IR_x87_store : IR_x87_load, IR_VOID, memory_functions[k].function, size, token);
 }
@@ -108,15 +118,19 @@ static void operation(struct ir_block *b, unsigned n, ir_ref live)
     case 0: memory_operation(b, n); break;
     case 1: memory_operation(b, n); break;
     case 2: /* packed flags have bits that mean nothing */
+        look(b, n);
         v = ir_op2(b, IR_and, IR_I32, emit(b, IR_x87_flags, IR_I32, PICK(flag_functions), 0, IR_NONE), ir_const(b, IR_I32, IR_FLAGS_ALL));
         put(b, emit(b, IR_zext, IR_I64, 0, 0, v));
         break;
     case 3:
+        look(b, n);
         v = emit(b, IR_flags_unpack, IR_I32, 0, 0, emit(b, IR_get, IR_I32, 0, AT(flags), IR_NONE));
         emit(b, IR_x87_move_if, IR_VOID, PICK(move_functions), 0, v);
         break;
     case 4: put(b, emit(b, IR_zext, IR_I64, 0, 0, emit(b, IR_x87_status, IR_I16, 0, 0, IR_NONE))); break;
     case 5:
+        if (traps)
+            break;
         emit(b, IR_put, IR_I16, 0, AT(control), ir_const(b, IR_I16, (int64_t)(MASKED & ~0x300) | (int64_t)(rnd() & 0xf00)));
         emit(b, IR_x87_control, IR_VOID, 0, 0, IR_NONE);
         break;
@@ -133,13 +147,16 @@ static void operation(struct ir_block *b, unsigned n, ir_ref live)
         emit(b, IR_exit_if, IR_VOID, 0, n + 5, v);
         break;
     case 11: put(b, ir_op2(b, IR_add, IR_I64, get(b), live)); break;
-    default: emit(b, IR_x87, IR_VOID, PICK(plain_functions), 0, IR_NONE);
+    default:
+        look(b, n);
+        emit(b, IR_x87, IR_VOID, PICK(plain_functions), 0, IR_NONE);
     }
 }
 
 static void random_block(struct ir_block *b)
 {
     unsigned count = 1 + (unsigned)(rnd() % LONGEST);
+    traps = rnd() % 4 == 0;
     ir_block_clear(b);
     b->pc_bits = 64;
     ir_emit(b, IR_insn, IR_VOID, 1, 0, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
@@ -159,7 +176,10 @@ static void random_state(struct x87_state *s)
         s->r[i] = rnd();
     s->flags = (uint32_t)rnd() & IR_FLAGS_ALL;
     s->control = (uint16_t)((MASKED & ~0x300) | (rnd() & 0xf00));
+    if (traps)
+        s->control &= (uint16_t)(rnd() | 0xffc0);
     s->status = (uint16_t)(rnd() & 0x477f);
+    s->status |= s->status & ~s->control & 0x3f ? 0x8080 : 0; /* ES and B follow from the flags and their masks */
     s->mxcsr = 0x1f80;
     s->top = rnd() & 7;
     s->tags = (uint8_t)(rnd() % 3 ? rnd() | rnd() : 0);
