@@ -381,7 +381,8 @@ X86_HELPER_FN(enter)
 {
     struct x86_cpu *c86 = cpu;
     struct x86_state *s = &c86->state;
-    uint64_t mask = stack_mask(c86), sp = (s->gpr[X86_RSP] - c) & mask, frame = sp, bp = s->gpr[X86_RBP], v, linear;
+    uint64_t mask = stack_mask(c86), sp = (s->gpr[X86_RSP] - c) & mask, bp = s->gpr[X86_RBP], v, linear;
+    uint64_t frame = (s->gpr[X86_RSP] & ~mask) | sp; /* ESP, also where SP is the stack pointer */
     if (!x86_seg_write(c86, X86_SS, sp, (unsigned)c, &bp))
         return 0;
     for (unsigned i = 1; i < b; i++) {

@@ -13,11 +13,135 @@ X86_HELPER_FN(sse_begin)
     return old;
 }
 
+/* Overflow, underflow and inexact of one lane, as they are where the first two are unmasked: then a tiny result
+ * traps if it is exact too, and both are judged, as inexact is, by the result rounded with an unbounded exponent
+ * (SDM 1 4.9.1.5, 11.5.2.5), which no masked operation of the host tells.  The exact value: m * 2^e, and a bit more. */
+enum { INVALID = 1, DENORMAL = 2, ZERO_DIVIDE = 4, OVERFLOW = 8, UNDERFLOW = 16, INEXACT = 32, DAZ = 64, FTZ = 0x8000 };
+struct exact { unsigned __int128 m; int e; bool negative, more, finite; };
+struct format { int fraction, lowest, highest; };
+static const struct format formats[2] = {{23, -126, 127}, {52, -1022, 1023}};
+
+static int top_bit(unsigned __int128 m) { return m >> 64 ? 127 - __builtin_clzll((uint64_t)(m >> 64)) : 63 - __builtin_clzll((uint64_t)m); }
+
+static struct exact unpack(uint64_t bits, const struct format *f, bool daz)
+{
+    int width = f->highest * 2 + 1;
+    int exponent = (int)(bits >> f->fraction) & width;
+    uint64_t fraction = bits & ((1ull << f->fraction) - 1);
+    struct exact x = {.negative = bits >> (f->fraction == 23 ? 31 : 63) & 1, .finite = exponent != width, .e = f->lowest - f->fraction + (exponent ? exponent - 1 : 0)};
+    x.m = exponent ? fraction | 1ull << f->fraction : daz ? 0 : fraction;
+    return x;
+}
+
+/* m's top bit to bit `at`. */
+static void normalise(struct exact *x, int at)
+{
+    int shift = x->m ? at - top_bit(x->m) : 0;
+    x->m <<= shift;
+    x->e -= shift;
+}
+
+static struct exact add(struct exact a, struct exact b)
+{
+    normalise(&a, 124);
+    normalise(&b, 124);
+    if (!b.m || (a.m && a.e < b.e)) {
+        struct exact t = a;
+        a = b;
+        b = t;
+    }
+    if (!a.m)
+        return b;
+    if (!b.m)
+        return a;
+    int shift = a.e - b.e;
+    bool more = shift > 127 || (b.m & (((unsigned __int128)1 << shift) - 1)) != 0;
+    b.m = shift > 127 ? 0 : b.m >> shift;
+    if (a.negative == b.negative) {
+        a.m += b.m;
+    } else {
+        a.negative ^= b.m > a.m;
+        a.m = b.m > a.m ? b.m - a.m : a.m - b.m - more; /* with more below: b was the smaller by far */
+    }
+    a.more = more;
+    return a;
+}
+
+static struct exact divide(struct exact a, struct exact b)
+{
+    normalise(&a, 126);
+    normalise(&b, 60);
+    return (struct exact){.m = a.m / b.m, .e = a.e - b.e, .negative = a.negative ^ b.negative, .more = a.m % b.m != 0, .finite = true};
+}
+
+/* Is a value that is cut at 2^unit (and was `x`) no longer exact? */
+static bool loses(const struct exact *x, int unit)
+{
+    int cut = unit - x->e;
+    return x->more || (cut > 127 ? x->m != 0 : cut > 0 && (x->m & (((unsigned __int128)1 << cut) - 1)) != 0);
+}
+
+/* Exponent of x rounded to the format's precision. */
+static int rounded_exponent(const struct exact *x, const struct format *f, unsigned control)
+{
+    int top = top_bit(x->m), drop = top - f->fraction;
+    if (drop <= 0)
+        return x->e + top;
+    unsigned __int128 kept = x->m >> drop, half = (unsigned __int128)1 << (drop - 1), low = x->m & (2 * half - 1);
+    bool up = control == 0 ? low > half || (low == half && (x->more || kept & 1)) : control != 3 && x->negative == (control == 1) && (low || x->more);
+    return x->e + top + (up && kept + 1 == (unsigned __int128)2 << f->fraction);
+}
+
+static uint32_t rounding_flags(const struct exact *x, const struct format *f, uint32_t mxcsr)
+{
+    if (!x->finite || (!x->m && !x->more))
+        return 0;
+    int top = x->e + top_bit(x->m), exponent = rounded_exponent(x, f, mxcsr >> 13 & 3);
+    uint32_t inexact = loses(x, top - f->fraction) ? INEXACT : 0;
+    if (exponent > f->highest)
+        return OVERFLOW | (mxcsr & OVERFLOW << MASK_SHIFT ? INEXACT : inexact);
+    if (exponent >= f->lowest)
+        return inexact;
+    if (!(mxcsr & UNDERFLOW << MASK_SHIFT))
+        return UNDERFLOW | inexact;
+    return mxcsr & FTZ || loses(x, f->lowest - f->fraction) ? UNDERFLOW | INEXACT : 0;
+}
+
+/* a: enum x86_round, b, c: operands, d: flags of the lanes before */
+X86_HELPER_FN(sse_round)
+{
+    const struct x86_state *s = &((struct x86_cpu *)cpu)->state;
+    const struct format *from = &formats[!!(a & X86_ROUND_FROM_DOUBLE)], *to = &formats[!!(a & X86_ROUND_TO_DOUBLE)];
+    struct exact x = unpack(b, from, s->mxcsr & DAZ), y = unpack(c, from, s->mxcsr & DAZ), r = x;
+    unsigned kind = a & 0xff;
+    if (!x.finite || (kind != X86_ROUND_NARROW && !y.finite) || (kind == X86_ROUND_DIV && !y.m))
+        return d;
+    switch (kind) {
+    case X86_ROUND_ADD: r = add(x, y); break;
+    case X86_ROUND_SUB:
+        y.negative ^= 1;
+        r = add(x, y);
+        break;
+    case X86_ROUND_MUL:
+        r.m = x.m * y.m;
+        r.e = x.e + y.e;
+        r.negative ^= y.negative;
+        break;
+    case X86_ROUND_DIV: r = x.m ? divide(x, y) : x; break;
+    default: break;
+    }
+    return d | rounding_flags(&r, to, s->mxcsr);
+}
+
+/* a: MXCSR before, b: what sse_round says of overflow, underflow and inexact, or all ones */
 X86_HELPER_FN(sse_check)
 {
     struct x86_cpu *c86 = cpu;
     struct x86_state *s = &c86->state;
-    uint32_t raised = s->mxcsr & STICKY, unmasked = raised & ~((uint32_t)a >> MASK_SHIFT) & STICKY;
+    uint32_t raised = s->mxcsr & STICKY;
+    if (b != ~0ull)
+        raised = (raised & 7) | (uint32_t)b;
+    uint32_t unmasked = raised & ~((uint32_t)a >> MASK_SHIFT) & STICKY;
     /* Invalid, denormal and divide come before the result's exceptions and hide them (SDM 1 11.5.2). */
     if (unmasked & 7)
         raised &= 7;

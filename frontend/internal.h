@@ -68,6 +68,9 @@ void lift_far_call(struct lifter *, int);
 void lift_far_ret(struct lifter *, int);
 void lift_string_twin(struct lifter *, int is_movs); /* MOVSD or CMPSD, the string instruction */
 
+/* What sse_round is told of one lane: the operation, and whether the operands and the result are doubles. */
+enum x86_round { X86_ROUND_ADD, X86_ROUND_SUB, X86_ROUND_MUL, X86_ROUND_DIV, X86_ROUND_NARROW, X86_ROUND_FROM_DOUBLE = 0x100, X86_ROUND_TO_DOUBLE = 0x200 };
+
 /* String instructions: variant of a row, and argument of the helpers. */
 enum x86_string { X86_STRING_MOVS = 0x100, X86_STRING_STOS = 0x200, X86_STRING_LODS = 0x300, X86_STRING_CMPS = 0x400, X86_STRING_SCAS = 0x500,
                   X86_STRING_OP = 0xf00, X86_STRING_SIZE = 0xf };

@@ -35,20 +35,22 @@ static void check_target(struct lifter *l, ir_ref target)
 }
 
 /* --- Relative jumps.  Where the target is a constant distance away that needs no check, the exit can be chained. */
-static bool is_plain(const struct lifter *l)
-{
-    return lift_is64(l) || (cs_is_flat(l) && l->operand_bits == l->code_bits);
-}
-
 static int64_t target_offset(const struct lifter *l, unsigned operand)
 {
     return lift_next_offset(l) + l->op[operand].imm.value.s;
 }
 
+/* A jump of nearly 2 GiB may lead further from the block's start than 32 bits can say. */
+static bool is_plain(const struct lifter *l)
+{
+    bool near = target_offset(l, 0) == (int32_t)target_offset(l, 0);
+    return lift_is64(l) ? near : cs_is_flat(l) && l->operand_bits == l->code_bits;
+}
+
 static ir_ref target_pc(struct lifter *l, unsigned operand)
 {
     ir_ref pc = op2(l, IR_add, IR_I64, lift_next_pc(l), c64(l, l->op[operand].imm.value.s));
-    return op2(l, IR_and, IR_I64, pc, c64(l, branch_bits(l) == 16 ? 0xffff : 0xffffffff));
+    return lift_is64(l) ? pc : op2(l, IR_and, IR_I64, pc, c64(l, branch_bits(l) == 16 ? 0xffff : 0xffffffff));
 }
 
 static void jump_relative(struct lifter *l, unsigned operand)

@@ -105,16 +105,57 @@ static ir_ref traps_begin(struct lifter *l, enum ir_op op)
     return lift_call(l, IR_I64, X86_HELPER_sse_begin, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
 }
 
-static void traps_end(struct lifter *l, ir_ref old)
+static ir_ref lane_bits_of(struct lifter *l, ir_ref v, bool wide, unsigned i)
 {
-    if (old != IR_NONE)
-        lift_call(l, IR_VOID, X86_HELPER_sse_check, old, IR_NONE, IR_NONE, IR_NONE);
+    enum ir_type t = wide ? IR_I64 : IR_I32;
+    return lift_resize(l, ir_emit(l->b, IR_vextract, t, wide ? IR_L64 : IR_L32, i, v, IR_NONE, IR_NONE, IR_NONE), t, IR_I64, false);
+}
+
+struct rounding { struct lifter *l; ir_ref flags; bool wide, to_wide; };
+
+static void round_lane(struct rounding *r, enum x86_round kind, ir_ref a, unsigned i, ir_ref b, unsigned k)
+{
+    int64_t what = (int64_t)kind | (r->wide ? X86_ROUND_FROM_DOUBLE : 0) | (r->to_wide ? X86_ROUND_TO_DOUBLE : 0);
+    ir_ref x = lane_bits_of(r->l, a, r->wide, i), y = lane_bits_of(r->l, b, r->wide, k);
+    r->flags = lift_call(r->l, IR_I64, X86_HELPER_sse_round, lift_const(r->l, IR_I64, what), x, y, r->flags);
+}
+
+/* The flags of rounding that the host's masked operation does not tell; all ones: it tells them all. */
+static ir_ref rounding_of(struct lifter *l, enum ir_op op, unsigned lane, ir_ref a, ir_ref b)
+{
+    static const uint8_t kinds[IR_OP_COUNT] = {[IR_vfsub] = X86_ROUND_SUB, [IR_vfhsub] = X86_ROUND_SUB, [IR_vfmul] = X86_ROUND_MUL, [IR_vfdiv] = X86_ROUND_DIV};
+    bool wide = lane == IR_LF64 || lane == IR_LS64, one = lane == IR_LS32 || lane == IR_LS64;
+    unsigned count = one ? 1 : wide ? 2 : 4;
+    struct rounding r = {l, lift_const(l, IR_I64, 0), wide, wide};
+    switch ((unsigned)op) {
+    case IR_vfadd: case IR_vfsub: case IR_vfmul: case IR_vfdiv:
+        for (unsigned i = 0; i < count; i++)
+            round_lane(&r, (enum x86_round)kinds[op], a, i, b, i);
+        return r.flags;
+    case IR_vfaddsub:
+        for (unsigned i = 0; i < count; i++)
+            round_lane(&r, i & 1 ? X86_ROUND_ADD : X86_ROUND_SUB, a, i, b, i);
+        return r.flags;
+    case IR_vfhadd: case IR_vfhsub:
+        for (unsigned i = 0; i < 2 * count; i += 2) {
+            ir_ref from = i < count ? a : b;
+            round_lane(&r, (enum x86_round)kinds[op], from, i % count, from, i % count + 1);
+        }
+        return r.flags;
+    case IR_vcvt_f_f: case IR_vcvt_s_s:
+        r.to_wide = false;
+        for (unsigned i = 0; wide && i < count; i++)
+            round_lane(&r, X86_ROUND_NARROW, op == IR_vcvt_s_s ? b : a, i, op == IR_vcvt_s_s ? b : a, i);
+        return wide ? r.flags : lift_const(l, IR_I64, -1);
+    default: return lift_const(l, IR_I64, -1);
+    }
 }
 
 static ir_ref compute(struct lifter *l, enum ir_op op, enum ir_type t, unsigned lane, int64_t imm, ir_ref a, ir_ref b, ir_ref c)
 {
     ir_ref old = traps_begin(l, op), r = ir_emit(l->b, op, t, lane, imm, a, b, c, IR_NONE);
-    traps_end(l, old);
+    if (old != IR_NONE)
+        lift_call(l, IR_VOID, X86_HELPER_sse_check, old, rounding_of(l, op, lane, a, b), IR_NONE, IR_NONE);
     return r;
 }
 
@@ -173,6 +214,19 @@ void lift_sse_unary_imm(struct lifter *l, int variant)
     put(l, 0, compute(l, op_of(variant), IR_V128, lane_of(variant), imm_of(l, 2), get(l, 1), IR_NONE, IR_NONE));
 }
 
+/* Where an exception is unmasked, a dot product is its steps: the first of them that traps hides the next ones'. */
+static ir_ref dot_by_steps(struct lifter *l, unsigned lane, unsigned imm, ir_ref a, ir_ref b)
+{
+    ir_ref zero = from_int(l, IR_I64, lift_const(l, IR_I64, 0));
+    unsigned lanes = lane == IR_LF64 ? 3 : 15;
+    a = vop(l, IR_vblend, lane, imm >> 4 & lanes, zero, a);
+    b = vop(l, IR_vblend, lane, imm >> 4 & lanes, zero, b);
+    ir_ref sum = compute(l, IR_vfmul, IR_V128, lane, 0, a, b, IR_NONE);
+    for (unsigned left = lane == IR_LF64 ? 1 : 2; left; left--)
+        sum = compute(l, IR_vfhadd, IR_V128, lane, 0, sum, sum, IR_NONE);
+    return vop(l, IR_vblend, lane, imm & lanes, zero, sum);
+}
+
 void lift_sse_imm(struct lifter *l, int variant)
 {
     bool mmx = is_mmx(l, 0);
@@ -188,7 +242,10 @@ void lift_sse_imm(struct lifter *l, int variant)
     }
     if (op == IR_vfcmp)
         imm &= 7;
-    put(l, 0, compute(l, op, IR_V128, lane_of(variant), imm, a, b, IR_NONE));
+    if (op == IR_vfdot && l->mode & X86_MODE_FP_TRAPS)
+        put(l, 0, dot_by_steps(l, lane_of(variant), imm, a, b));
+    else
+        put(l, 0, compute(l, op, IR_V128, lane_of(variant), imm, a, b, IR_NONE));
 }
 
 void lift_sse_by_xmm0(struct lifter *l, int variant)

@@ -172,6 +172,24 @@ static void vex(struct sweep *s, unsigned map, unsigned opcode, unsigned variant
     shapes_of(s, &i, 4, rxb ? 5 : FEW_SHAPES, mix(mix(map + 32, opcode), variant & 31));
 }
 
+/* Up to 15 bytes there may be, prefixes among them (SDM 2B 2.3.11). */
+static void longest(struct sweep *s)
+{
+    static const char *const tails[] = {"\x90", "\x00\xc3", "\x0f\xaf\xc3", "\x69\xc3", "\x0f\x38\xf0\x03", "\x81\x03"};
+    static const uint8_t fillers[] = {0x66, 0x2e, 0x67, 0xf3, 0xf0};
+    for (unsigned t = 0; t < sizeof tails / sizeof *tails; t++)
+        for (unsigned f = 0; f < sizeof fillers; f++)
+            for (unsigned n = 9; n < 16; n++) {
+                struct insn i = {0};
+                uint64_t tail[2] = {rnd(), rnd()};
+                memset(i.bytes, fillers[f], n);
+                memcpy(i.bytes + n, tail, 16 - n);
+                memcpy(i.bytes + n, tails[t], strlen(tails[t]) + !*tails[t] < 16 - n ? strlen(tails[t]) + !*tails[t] : 16 - n);
+                i.valid = ZYAN_SUCCESS(ZydisDecoderDecodeFull(&s->decoder, i.bytes, 15, &i.in, i.op));
+                add(s->forms, s->mode, &i, mix(mix(t + 64, f), n));
+            }
+}
+
 void forms_sweep(struct forms *f, enum oracle_mode_id mode, const struct x86_model *model, uint32_t mode_bits)
 {
     struct sweep s = {.forms = f, .mode = mode};
@@ -186,6 +204,7 @@ void forms_sweep(struct forms *f, enum oracle_mode_id mode, const struct x86_mod
         for (unsigned opcode = 0; opcode < 256; opcode++)
             for (unsigned variant = 0; variant < (mode == ORACLE_64 ? 5u << 5 : 1u << 5); variant++)
                 vex(&s, map, opcode, variant);
+    longest(&s);
 }
 
 void forms_free(struct forms *f)

@@ -97,7 +97,7 @@ static void state_in(const struct oracle_state *o)
     struct x86_state *s = &cpu.state;
     memcpy(s->gpr, o->gpr, sizeof s->gpr);
     s->rip = o->rip;
-    x86_eflags_set(s, (uint32_t)o->rflags, 0x247cd5);
+    x86_eflags_set(s, (uint32_t)o->rflags, 0x247fd5);
     s->fcw = o->fx.fcw;
     s->fptop = o->fx.fsw >> 11 & 7;
     s->fsw = o->fx.fsw & ~0x3800;

@@ -156,7 +156,7 @@ bool guest_host_runs(const struct test_case *c)
     struct oracle_state s = c->in;
     memcpy(oracle_data(), before, sizeof before);
     oracle_run(c->mode, &s);
-    return s.trap != X86_UD;
+    return s.trap != X86_UD || s.rip != c->in.rip;
 }
 
 static void run_tiers(const struct test_case *c, const struct oracle_state *silicon)
