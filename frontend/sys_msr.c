@@ -5,7 +5,7 @@ enum { IA32_TSC = 0x10, IA32_PLATFORM_ID = 0x17, IA32_APIC_BASE = 0x1b, IA32_FEA
        IA32_UCODE_WRITE = 0x79, IA32_UCODE_REV = 0x8b, IA32_MTRRCAP = 0xfe, IA32_SYSENTER_CS = 0x174, IA32_SYSENTER_ESP = 0x175,
        IA32_SYSENTER_EIP = 0x176, IA32_MCG_CAP = 0x179, IA32_MCG_STATUS = 0x17a, IA32_PERF_STATUS = 0x198, IA32_MISC_ENABLE = 0x1a0,
        IA32_DEBUGCTL = 0x1d9, IA32_MTRR_PHYS = 0x200, IA32_PAT = 0x277, IA32_MTRR_DEF = 0x2ff, IA32_TSC_DEADLINE = 0x6e0,
-       X2APIC_FIRST = 0x800, X2APIC_LAST = 0x8ff };
+       APIC_BASE_X2APIC = 1 << 10, X2APIC_FIRST = 0x800, X2APIC_LAST = 0x8ff };
 #define EFER 0xc0000080u
 #define STAR 0xc0000081u
 #define LSTAR 0xc0000082u
@@ -71,7 +71,25 @@ static uint64_t *mtrr(struct x86_state *s, uint32_t msr)
     return msr == IA32_MTRR_DEF ? &s->mtrr_def_type : NULL;
 }
 
-static bool is_apic(uint32_t msr) { return msr == IA32_APIC_BASE || msr == IA32_TSC_DEADLINE || (msr >= X2APIC_FIRST && msr <= X2APIC_LAST); }
+static bool is_apic(const struct x86_cpu *cpu, uint32_t msr)
+{
+    unsigned needs = msr == IA32_APIC_BASE ? X86_FEATURE_APIC : msr == IA32_TSC_DEADLINE ? X86_FEATURE_TSC_DEADLINE
+                   : msr >= X2APIC_FIRST && msr <= X2APIC_LAST ? X86_FEATURE_X2APIC : X86_FEATURE_COUNT;
+    return x86_model_has(cpu->model, needs);
+}
+
+/* The features of which one at least must be there for an MSR of read_msr's and write_msr's own. */
+static bool own_msr(const struct x86_cpu *cpu, uint32_t msr)
+{
+    static const struct { uint32_t msr; uint8_t features[3]; } rows[] = {
+        {IA32_TSC, {X86_FEATURE_TSC}}, {IA32_TSC_ADJUST, {X86_FEATURE_TSC_ADJUST}}, {IA32_MTRRCAP, {X86_FEATURE_MTRR}}, {IA32_PAT, {X86_FEATURE_PAT}},
+        {EFER, {X86_FEATURE_SYSCALL, X86_FEATURE_LM, X86_FEATURE_NX}}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (unsigned k = 0; k < 3 && rows[i].msr == msr; k++)
+            if (rows[i].features[k] && x86_model_has(cpu->model, rows[i].features[k]))
+                return true;
+    return false;
+}
 
 static uint64_t tsc_now(struct x86_cpu *cpu) { return cpu->bus->tsc(cpu) + cpu->state.tsc_offset; }
 
@@ -84,10 +102,12 @@ static bool read_msr(struct x86_cpu *cpu, uint32_t msr, uint64_t *v)
         *v = *(const uint64_t *)(const void *)((const char *)s + p->at);
     else if (constant)
         *v = *constant;
-    else if (is_apic(msr) && x86_model_has(cpu->model, X86_FEATURE_APIC))
+    else if (is_apic(cpu, msr))
         *v = cpu->bus->apic_read(cpu, msr);
     else if (mtrr(s, msr) && x86_model_has(cpu->model, X86_FEATURE_MTRR))
         *v = *mtrr(s, msr);
+    else if (!own_msr(cpu, msr))
+        return false;
     else
         switch (msr) {
         case IA32_TSC: *v = tsc_now(cpu); break;
@@ -144,12 +164,16 @@ static bool write_msr(struct x86_cpu *cpu, uint32_t msr, uint64_t v)
         return write_plain(s, p, v);
     if (fixed_find(msr))
         return true;
-    if (is_apic(msr) && x86_model_has(cpu->model, X86_FEATURE_APIC))
+    if (msr == IA32_APIC_BASE && v & APIC_BASE_X2APIC && !x86_model_has(cpu->model, X86_FEATURE_X2APIC))
+        return false;
+    if (is_apic(cpu, msr))
         return cpu->bus->apic_write(cpu, msr, v);
     if (mtrr(s, msr) && x86_model_has(cpu->model, X86_FEATURE_MTRR)) {
         *mtrr(s, msr) = v;
         return true;
     }
+    if (!own_msr(cpu, msr))
+        return false;
     switch (msr) {
     case IA32_TSC:
         s->tsc_adjust += v - tsc_now(cpu);

@@ -56,8 +56,12 @@ static void windows(void)
 
 static void halts(void)
 {
-    r = kernel(KASM("hlt; nop")), r.flags |= FLAG_IF, timer(3000);
-    EXPECT("HLT sleeps until the interrupt", &r, BASE, NONE, 1), eoi();
+    for (unsigned tries = 0; tries < 10; tries++) { /* on a busy host it may come before HLT */
+        r = kernel(KASM("hlt; nop")), r.flags |= FLAG_IF, timer(3000), run(&r), eoi();
+        if (ev.r.ip != r.ip)
+            break;
+    }
+    CHECK_EQ("HLT sleeps until the interrupt", ev.vector, BASE), CHECK_EQ("and goes on behind it", ev.r.ip, r.ip + 1);
     r = kernel(KASM("1: jmp 1b")), r.flags |= FLAG_IF, timer(3000), EXPECT("an endless loop is interrupted", &r, BASE, NONE, 0), eoi();
     r = kernel(KASM("1: inc %ecx; cmp %eax, %ecx; jne 1b; nop")), r.ax = 0, r.flags |= FLAG_IF, timer(2000), EXPECT("a longer one", &r, BASE, NONE, ANYWHERE), eoi();
     CHECK("on an instruction of it", ev.r.ip - r.ip <= 3);
