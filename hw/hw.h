@@ -117,6 +117,7 @@ struct pc_config {
     uint64_t ram_size;             /* bytes */
     uint8_t *ram;                  /* ram_size bytes of host memory, owned by the caller */
     struct clock *clock;
+    int64_t start_time;            /* what the RTC shows at first: seconds since 1970, UTC; 0: the host's time */
     struct irq_line cpu_interrupt; /* level: the CPU has something to take (pc_interrupt_take) */
     struct irq_line cpu_nmi;
     struct irq_line cpu_init;      /* INIT signal */

@@ -145,7 +145,7 @@ static void add_interrupt_controllers(struct pc *pc)
 static void add_timers(struct pc *pc)
 {
     struct clock *clock = pc->config.clock;
-    time_t now = time(NULL);
+    time_t now = pc->config.start_time ? (time_t)pc->config.start_time : time(NULL);
     struct tm start;
     if (pc->failed)
         return; /* what follows pulls wires as soon as it is made */

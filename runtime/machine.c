@@ -327,6 +327,7 @@ static bool load_files(struct machine *m, char *error, size_t size)
            (!c->initrd || read_file("initrd", c->initrd, &m->initrd.bytes, &m->initrd.size, error, size));
 }
 
+#define ICOUNT_START_TIME 1767225600 /* 2026-01-01: a counted run must not depend on the host's date */
 static struct pc_config pc_config_of(struct machine *m)
 {
     const struct machine_config *c = &m->config;
@@ -339,6 +340,7 @@ static struct pc_config pc_config_of(struct machine *m)
         .tsc_to_ns = tsc_to_ns, .tsc_ctx = m,
         .kernel = {m->kernel.bytes, m->kernel.size}, .initrd = {m->initrd.bytes, m->initrd.size},
         .cmdline = c->append ? c->append : "",
+        .start_time = c->icount ? ICOUNT_START_TIME : 0,
     };
 }
 

@@ -2,9 +2,15 @@
 # Debian's kernels and small root file systems for them; made once, kept in the cache, printed as paths.
 #   linux.sh kernel cloud|amd64|686|686-pae     the bzImage of linux-image-<name>
 #   linux.sh vmlinux cloud|amd64|686|686-pae    the ELF kernel inside it
-#   linux.sh initrd busybox|busybox-i386|debian a cpio archive with a shell on the serial port
+#   linux.sh vmlinux-entry NAME                 the same without its notes: it has no PVH entry, only that of ELF
+#   linux.sh initrd NAME                        a cpio archive with a shell on the serial port; on the kernel's command
+#                                               line RUN="command" is run first
+#     busybox, busybox-i386                     busybox alone
+#     debian                                    and bash, python3, perl, dynamically linked
+#     gcc                                       and bash and gcc with what it needs to compile and link C
 set -eu
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/tierce
+script=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
+cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/tierce
 mkdir -p "$cache"
 die() { echo "linux.sh: $*" >&2; exit 1; }
 
@@ -89,6 +95,28 @@ vmlinux() {
   echo "$out"
 }
 
+# The same ELF file with its PT_NOTE program headers made PT_NULL.
+vmlinux_entry() {
+  local out=$cache/vmlinux-entry-$1
+  [ -s "$out" ] && { echo "$out"; return; }
+  cp "$(vmlinux "$1")" "$out.tmp"
+  python3 - "$out.tmp" <<'PYTHON'
+import struct, sys
+with open(sys.argv[1], "r+b") as f:
+    head = f.read(64)
+    wide = head[4] == 2
+    table, = struct.unpack_from("<Q" if wide else "<I", head, 32 if wide else 28)
+    size, count = struct.unpack_from("<HH", head, 54 if wide else 42)
+    for at in range(table, table + size * count, size):
+        f.seek(at)
+        if struct.unpack("<I", f.read(4))[0] == 4:
+            f.seek(at)
+            f.write(struct.pack("<I", 0))
+PYTHON
+  mv "$out.tmp" "$out"
+  echo "$out"
+}
+
 write_init() {
   cat > "$1/init" <<'INIT'
 #!/bin/busybox sh
@@ -100,7 +128,7 @@ mount -t sysfs none /sys
 mount -t devtmpfs none /dev
 [ -e /dev/ttyS0 ] || mknod /dev/ttyS0 c 4 64
 echo "tierce guest ready: $(uname -r) $(uname -m)"
-[ -x /autorun ] && /autorun
+[ -n "$RUN" ] && eval "$RUN"
 while :; do
   setsid sh -c 'exec sh -i </dev/ttyS0 >/dev/ttyS0 2>&1'
 done
@@ -122,19 +150,46 @@ copy_program() {
   done
 }
 
+# What gcc needs to make a program of hello.c: its parts and the programs that it runs, headers, start files, libraries.
+copy_gcc() {
+  local root=$1 parts package f
+  parts=$(dirname "$(gcc -print-prog-name=cc1)")
+  PATH=/usr/bin:/bin copy_program "$root" bash gcc as ld "$parts/cc1" "$parts/collect2" "$parts/lto-wrapper"
+  for package in libc6-dev linux-libc-dev "libgcc-$(gcc -dumpversion)-dev" libcrypt-dev; do
+    for f in $(dpkg -L "$package" | grep -E '^/usr/(include/|lib/.*(\.h$|crt[^/]*\.o$|libc\.so$|libgcc[^/]*\.(a|so)$|libc_nonshared\.a$))'); do
+      [ -f "$f" ] || continue
+      mkdir -p "$root$(dirname "$f")"
+      cp -L "$f" "$root$f"
+    done
+  done
+  f=$(gcc -print-file-name=liblto_plugin.so)
+  cp -L "$f" "$root$parts/"
+  for f in libc.so.6 libgcc_s.so.1 ld-linux-x86-64.so.2; do
+    f=$(gcc -print-file-name=$f)
+    mkdir -p "$root$(dirname "$f")"
+    cp -L "$f" "$root$f"
+  done
+  mkdir -p "$root/lib64" "$root/lib/x86_64-linux-gnu"
+  cp -L /lib64/ld-linux-x86-64.so.2 "$root/lib64/"
+  cp -L /lib/x86_64-linux-gnu/libc.so.6 /lib/x86_64-linux-gnu/libgcc_s.so.1 "$root/lib/x86_64-linux-gnu/"
+}
+
+# The archive's name has a sum of this script in it, so that a change makes new ones.
 initrd() {
-  local out=$cache/initrd-$1.gz root busybox=/bin/busybox
+  local out root busybox=/bin/busybox
+  out=$cache/initrd-$1-$(cksum < "$script" | cut -d' ' -f1).gz
   [ -s "$out" ] && { echo "$out"; return; }
   root=$(mktemp -d "$cache/root.XXXXXX")
   mkdir -p "$root/bin"
   case $1 in
     busybox) ;;
     busybox-i386) busybox=$(fetch busybox-static i386)/bin/busybox;;
-    debian) PATH=/usr/bin:/bin copy_program "$root" bash python3 ls od
+    gcc) copy_gcc "$root";;
+    debian) PATH=/usr/bin:/bin copy_program "$root" bash python3 perl ls od
             mkdir -p "$root/usr/lib"
             cp -r /usr/lib/python3* "$root/usr/lib/" 2>/dev/null || true
             rm -rf "$root"/usr/lib/python3/dist-packages "$root"/usr/lib/python3*/test;;
-    *) die "initrd '$1' is not known: busybox, busybox-i386, debian";;
+    *) die "initrd '$1' is not known: busybox, busybox-i386, debian, gcc";;
   esac
   cp "$busybox" "$root/bin/busybox"
   write_init "$root"
@@ -146,6 +201,7 @@ initrd() {
 case ${1:-} in
   kernel) kernel "$2";;
   vmlinux) vmlinux "$2";;
+  vmlinux-entry) vmlinux_entry "$2";;
   initrd) initrd "$2";;
-  *) die "usage: linux.sh kernel|vmlinux|initrd NAME";;
+  *) die "usage: linux.sh kernel|vmlinux|vmlinux-entry|initrd NAME";;
 esac
