@@ -554,6 +554,8 @@ enum machine_end machine_run(struct machine *m, int *exit_status)
         *exit_status = 1;
         return MACHINE_ERROR;
     }
+    if (m->config.start_stopped)
+        machine_stop(m); /* it stands before anybody looks */
     while (!__atomic_load_n(&m->ended, __ATOMIC_SEQ_CST) && !(atomic_load(&m->requests) & REQUEST_QUIT))
         main_loop_once(m);
     pthread_mutex_lock(&m->lock);

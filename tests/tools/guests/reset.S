@@ -1,6 +1,6 @@
 /* Boots: says "boot N", where N is kept in memory that no loader touches, and resets by the way that the first letter of
- * its command line names: c port 0xcf9, k keyboard controller, 9 port 0x92, t triple fault; the third time, and for p at
- * once, it powers off. */
+ * its command line names: c port 0xcf9, k keyboard controller, 9 port 0x92, t triple fault, v the same by an instruction
+ * of AVX; the third time, and for p at once, it powers off; h waits for ever. */
 #include "multiboot.inc"
 .set BOOTS, 0x300000
 .globl main
@@ -30,6 +30,10 @@ main:
     je port_92
     cmp $'t', %al
     je triple
+    cmp $'v', %al
+    je avx
+    cmp $'h', %al
+    je wait
     jmp power_off
 port_cf9:
     mov $0xcf9, %dx
@@ -47,6 +51,9 @@ port_92:
 triple:
     lidt no_idt
     ud2
+avx:
+    lidt no_idt
+    vaddps %ymm0, %ymm0, %ymm0
 wait:
     hlt
     jmp wait
