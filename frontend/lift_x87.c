@@ -88,10 +88,8 @@ void lift_x87(struct lifter *l, int variant)
     if (!x87_open(l, X86_MODE_EM | X86_MODE_TS))
         return;
     ir_ref ea = has_memory(l) ? lift_ea(l, memory_at(l)) : IR_NONE;
-    if (traps(l)) {
-        ir_ref at = linear(l);
-        ir_emit(l->b, IR_divert_if, IR_VOID, 0, X86_HELPER_x87_pending, pending(l), what(l), at, ea);
-    }
+    if (traps(l)) /* before the operand is looked at (SDM 3A table 6-2: #MF, #AC) */
+        ir_emit(l->b, IR_divert_if, IR_VOID, 0, X86_HELPER_x87_pending, pending(l), what(l), ea, IR_NONE);
     if (has_memory(l))
         on_memory(l);
     else

@@ -25,9 +25,12 @@ static bool stores(unsigned function)
     return digits[function >> 8] >> (function >> 3 & 7) & 1;
 }
 
-static bool run_memory(struct x86_cpu *cpu, unsigned function, unsigned size, uint64_t linear)
+static bool run_memory(struct x86_cpu *cpu, unsigned function, unsigned size, enum x86_seg seg, uint64_t offset)
 {
     uint8_t operand[16];
+    uint64_t linear;
+    if (!x86_seg_linear(cpu, seg, offset, size, stores(function) ? IR_WRITE : IR_READ, &linear))
+        return false;
     if (!stores(function)) {
         if (!cpu->bus->read(cpu, linear, size, IR_READ, operand))
             return false;
@@ -41,7 +44,7 @@ static bool run_memory(struct x86_cpu *cpu, unsigned function, unsigned size, ui
 }
 
 /* An instruction that found an exception pending.  With CR0.NE clear and IGNNE# it goes on.
- * a: function (ir/ops_x87.def), size of its memory operand << 16, segment << 24; b: linear address; c: offset */
+ * a: function (ir/ops_x87.def), size of its memory operand << 16, segment << 24; b: its offset */
 X86_HELPER_FN(x87_pending)
 {
     struct x86_cpu *c86 = cpu;
@@ -49,17 +52,14 @@ X86_HELPER_FN(x87_pending)
     unsigned function = a & 0x7ff, size = a >> 16 & 0xff;
     if (pending(c86))
         return 0;
-    bool done = true;
-    if (size)
-        done = run_memory(c86, function, size, b);
-    else
+    if (!size)
         s->flags = ir_x87_run(s, &x86_guest, function, NULL, s->flags);
-    if (!done)
+    else if (!run_memory(c86, function, size, (enum x86_seg)(a >> 24 & 7), b))
         return 0;
     s->fip = s->rip;
     s->fop = (uint16_t)function;
     if (size)
-        s->fdp = c;
+        s->fdp = b;
     if (!x86_model_has(c86->model, X86_FEATURE_ZERO_FCS_FDS)) {
         s->fcs = s->seg_sel[X86_CS];
         s->fds = size ? s->seg_sel[a >> 24 & 7] : s->fds;
