@@ -19,7 +19,7 @@ struct tcg_jump { uint64_t tag; void *code; };  /* tag = pc ^ mode_tag; ~0 never
 #ifdef TIERCE_NASTY
 #define TCG_JUMP_ENTRIES 4u
 #else
-#define TCG_JUMP_ENTRIES 4096u
+#define TCG_JUMP_ENTRIES 16384u
 #endif
 static inline uint64_t tcg_jump_pc(const struct tcg_jump *j) { return (uint64_t)((int64_t)(j->tag << 16) >> 16); } /* sign-extended; of an entry in use */
 /* index of a PC in the jump table */

@@ -38,11 +38,13 @@ bool tb_store_init(struct vcpu *v, size_t buffer_size)
  * for that; INVLPG looks for those of its page where there may be one. */
 #define MANY_LOCAL (sizeof ((struct jump_flush *)0)->local / sizeof *((struct jump_flush *)0)->local + 1)
 
-static uint64_t *jump_page_word(struct vcpu *v, uint64_t linear, uint64_t *bit)
+static unsigned jump_region(uint64_t pc) { return tcg_jump_hash(pc) / JUMP_REGION; }
+
+static uint64_t *jump_page_word(struct vcpu *v, uint64_t pc, uint64_t *bit)
 {
-    uint64_t hash = (linear >> 12) * 0x9e3779b97f4a7c15ull >> 52;
+    uint64_t hash = (pc >> 12) * 0x9e3779b97f4a7c15ull >> 55;
     *bit = 1ull << (hash & 63);
-    return &v->jump_flush.pages[hash >> 6];
+    return &v->jump_flush.pages[jump_region(pc)][hash >> 6];
 }
 
 static void jump_clear(struct tcg_jump *j) { *j = (struct tcg_jump){~0ull, NULL}; }
@@ -65,47 +67,50 @@ void tb_jumps_clear_local(struct vcpu *v)
     f->local_count = 0;
 }
 
-static void jump_note_page(struct vcpu *v, uint64_t linear)
+static void jump_note_page(struct vcpu *v, uint64_t pc)
 {
     uint64_t bit;
-    uint64_t *word = jump_page_word(v, linear, &bit);
+    uint64_t *word = jump_page_word(v, pc, &bit);
     *word |= bit;
 }
 
-/* May a block that begins at this address have bytes in the page? */
-static bool reaches_page(uint64_t linear, uint64_t page)
+static bool jump_in_page(const struct tcg_jump *j, uint64_t pc) { return j->tag != ~0ull && !((tcg_jump_pc(j) ^ pc) & PAGE_MASK); }
+
+/* The last bytes of the page before, where a block may begin that straddles: only a block's first instruction does. */
+static void jumps_clear_straddling(struct vcpu *v, uint64_t page)
 {
-    return !((linear ^ page) & PAGE_MASK) || !(((linear + 15) ^ page) & PAGE_MASK); /* only a first instruction straddles */
+    for (uint64_t pc = page - 15; pc != page; pc++)
+        if (jump_in_page(&v->jumps[tcg_jump_hash(pc)], page - 1))
+            jump_clear(&v->jumps[tcg_jump_hash(pc)]);
 }
 
 void tb_jumps_clear_page(struct vcpu *v, uint64_t linear)
 {
-    uint64_t bit;
-    if (!(*jump_page_word(v, linear, &bit) & bit))
+    uint64_t bit, *word = jump_page_word(v, linear, &bit);
+    unsigned region = jump_region(linear);
+    if (v->cs_base) { /* PCs are not linear addresses: rare enough */
+        tb_jumps_clear(v);
         return;
-    memset(v->jump_flush.pages, 0, sizeof v->jump_flush.pages);
-    for (unsigned i = 0; i < TCG_JUMP_ENTRIES; i++) {
+    }
+    jumps_clear_straddling(v, linear & PAGE_MASK);
+    if (!(*word & bit))
+        return;
+    memset(v->jump_flush.pages[region], 0, sizeof v->jump_flush.pages[region]);
+    for (unsigned i = region * JUMP_REGION; i < (region + 1) * JUMP_REGION; i++) {
         struct tcg_jump *j = &v->jumps[i];
-        uint64_t from = tcg_jump_pc(j) + v->cs_base;
-        if (j->tag == ~0ull)
-            continue;
-        if (reaches_page(from, linear)) {
+        if (jump_in_page(j, linear))
             jump_clear(j);
-        } else {
-            jump_note_page(v, from);
-            jump_note_page(v, from + 15);
-        }
+        else if (j->tag != ~0ull)
+            jump_note_page(v, tcg_jump_pc(j));
     }
 }
 
-static void jump_set(struct vcpu *v, const struct tb *tb, uint64_t linear, bool global)
+static void jump_set(struct vcpu *v, const struct tb *tb, bool global)
 {
     struct jump_flush *f = &v->jump_flush;
     unsigned index = tcg_jump_hash(tb->pc);
     v->jumps[index] = (struct tcg_jump){tb->pc ^ v->mode_id << 48, tb->code.entry};
-    jump_note_page(v, linear);
-    if (tb->straddles)
-        jump_note_page(v, linear + PAGE);
+    jump_note_page(v, tb->pc);
     if ((!global || tb->straddles) && f->local_count < MANY_LOCAL && ++f->local_count < MANY_LOCAL)
         f->local[f->local_count - 1] = (uint16_t)index;
 }
@@ -606,7 +611,7 @@ struct tb *tb_find(struct vcpu *v)
     tb->asked_for = true;
     /* Not in a shadow, which must end after the one block. */
     if (tb->code.entry && may_chain(tb) && !(s->mode & X86_MODE_SHADOW) && !(v->machine->config.trace & TRACE_EACH_BLOCK))
-        jump_set(v, tb, linear, global);
+        jump_set(v, tb, global);
     return tb;
 }
 
