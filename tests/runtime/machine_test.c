@@ -1,82 +1,136 @@
-/* Two machines in one process, at the same time, in both tiers: each runs its own image, writes to its own
- * debug console and ends with its own status. */
+/* Machines beside each other in one process: they differ in tier, CPU model, guest and mode, all are alive at the same
+ * moment (each has spoken and waits), one ends and is freed and another is made while the others wait, and each must
+ * find its own memory, registers and devices untouched by the others. */
 #include "runtime/runtime.h"
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
-/* ecx = count; eax = sum of 1..ecx; prints the letter in bl; writes al's low bit parity... ends with status. */
-static const uint8_t image[] = {
-    0xb9, 0x10, 0x27, 0x00, 0x00,       /*     mov ecx, 10000                 */
-    0x31, 0xc0,                         /*     xor eax, eax                   */
-    0x01, 0xc8,                         /* 1:  add eax, ecx                   */
-    0x49,                               /*     dec ecx                        */
-    0x75, 0xfb,                         /*     jnz 1b                         */
-    0x3d, 0x88, 0xd3, 0xfa, 0x02,       /*     cmp eax, 50005000 (0x02fb0408) patched below */
-    0xb0, 'A',                          /*     mov al, 'A'   (offset 18)      */
-    0x74, 0x02,                         /*     je 2f                          */
-    0xb0, '!',                          /*     mov al, '!'                    */
-    0xe6, 0xe9,                         /* 2:  out 0xe9, al                   */
-    0xb0, 0x10,                         /*     mov al, 0x10  (offset 26)      */
-    0xba, 0x01, 0x05, 0x00, 0x00,       /*     mov edx, 0x501                 */
-    0xee,                               /*     out dx, al                     */
-    0xf4, 0xeb, 0xfd,                   /* 3:  hlt; jmp 3b                    */
+/* 32 bit, at 0x100000.  Says the letter at `letter`, waits for a byte on COM1, adds the letter 100000 times to memory
+ * that all machines use, rewrites its own code on the way, says the letter again if all is right, ends with the letter. */
+__asm__(".pushsection .rodata\n"
+        ".code32\n"
+        "count_begin:\n"
+        "  movzbl 0x100000 + count_letter - count_begin, %ebx\n"
+        "  mov %ebx, %eax\n out %al, $0xe9\n"
+        "  movl $0, 0x200000\n"
+        "1: mov $0x3fd, %edx\n in (%dx), %al\n test $1, %al\n jz 1b\n"
+        "  mov $100000, %ecx\n"
+        "2: add %ebx, 0x200000\n"
+        "  mov %cl, 0x100000 + count_patched + 1 - count_begin\n" /* MOV AL's operand: rewritten each time */
+        "count_patched: mov $0, %al\n"
+        "  cmp %cl, %al\n jne 3f\n"
+        "  dec %ecx\n jnz 2b\n"
+        "  imul $100000, %ebx, %eax\n cmp %eax, 0x200000\n jne 3f\n"
+        "  mov %ebx, %eax\n jmp 4f\n"
+        "3: mov $'!', %al\n"
+        "4: out %al, $0xe9\n mov %ebx, %eax\n mov $0x501, %edx\n out %al, (%dx)\n"
+        "5: hlt\n jmp 5b\n"
+        "count_letter: .byte 0\n"
+        "count_end:\n"
+        /* 16 bit, at 0x10000, in real mode: says its letter, waits, says it again, ends. */
+        ".code16\n"
+        "real_begin:\n"
+        "  mov %cs:real_letter - real_begin, %al\n out %al, $0xe9\n"
+        "1: mov $0x3fd, %dx\n in (%dx), %al\n test $1, %al\n jz 1b\n"
+        "  mov %cs:real_letter - real_begin, %al\n out %al, $0xe9\n mov $0x501, %dx\n out %al, (%dx)\n"
+        "2: hlt\n jmp 2b\n"
+        "real_letter: .byte 0\n"
+        "real_end:\n"
+        ".code64\n"
+        ".popsection\n");
+extern const uint8_t count_begin[], count_letter[], count_end[], real_begin[], real_letter[], real_end[];
+
+struct guest { const uint8_t *begin, *letter, *end; uint64_t at; int mode; };
+static const struct guest count = {count_begin, count_letter, count_end, 0x100000, 32};
+static const struct guest real = {real_begin, real_letter, real_end, 0x10000, 16};
+
+struct run {
+    const struct guest *guest;
+    enum tier tier; const char *cpu;
+    char letter, out[16]; atomic_uint said;
+    uint8_t image[512];
+    struct machine *machine;
+    pthread_t thread;
+    atomic_bool ended;
+    enum machine_end end; int status;
 };
-enum { SUM_AT = 13, LETTER_AT = 18, STATUS_AT = 26 };
-
-struct run { enum tier tier; uint8_t code[sizeof image]; char out[16]; unsigned count; int status; enum machine_end end; bool made; };
 
 static void put(void *ctx, const uint8_t *bytes, size_t size)
 {
     struct run *r = ctx;
-    for (size_t i = 0; i < size && r->count < sizeof r->out - 1; i++)
-        r->out[r->count++] = (char)bytes[i];
+    for (size_t i = 0; i < size && r->said < sizeof r->out - 1; i++)
+        r->out[r->said++] = (char)bytes[i];
 }
 
-static void *run(void *arg)
+static void *main_loop(void *arg)
 {
     struct run *r = arg;
+    r->end = machine_run(r->machine, &r->status);
+    r->ended = true;
+    return NULL;
+}
+
+static bool start(struct run *r)
+{
     char error[256] = "";
     bool usage;
+    const struct guest *g = r->guest;
+    memcpy(r->image, g->begin, (size_t)(g->end - g->begin));
+    r->image[g->letter - g->begin] = (uint8_t)r->letter;
     struct machine_config config = {
-        .ram_size = 16 << 20, .tier = r->tier, .raw_image = r->code, .raw_size = sizeof r->code,
-        .raw_entry = 0x100000, .raw_mode = 32, .debug_console = {put, r},
+        .ram_size = 16 << 20, .tier = r->tier, .cpu = r->cpu, .raw_image = r->image, .raw_size = (size_t)(g->end - g->begin),
+        .raw_entry = g->at, .raw_mode = g->mode, .debug_console = {put, r},
     };
-    struct machine *m = machine_new(&config, error, sizeof error, &usage);
-    if (!m) {
+    r->machine = machine_new(&config, error, sizeof error, &usage);
+    if (!r->machine)
         printf("machine_new: %s\n", error);
-        return NULL;
-    }
-    r->made = true;
-    r->end = machine_run(m, &r->status);
-    machine_free(m);
-    return NULL;
+    return r->machine && pthread_create(&r->thread, NULL, main_loop, r) == 0;
+}
+
+static bool waits(const struct run *r)
+{
+    for (unsigned i = 0; i < 20000 && r->said != 1; i++)
+        usleep(1000);
+    return r->said == 1 && !r->ended;
+}
+
+/* Lets it go on, and sees how it ended. */
+static bool finish(struct run *r)
+{
+    static const uint8_t byte = 'x';
+    machine_serial_input(r->machine, 0, &byte, 1);
+    pthread_join(r->thread, NULL);
+    char want[3] = {r->letter, r->letter, 0};
+    bool good = r->end == MACHINE_DEBUG_EXIT && r->status == (r->letter << 1 | 1) && !strcmp(r->out, want);
+    if (!good)
+        printf("machine %c: end %d status %d console \"%s\"\n", r->letter, r->end, r->status, r->out);
+    machine_free(r->machine);
+    return good;
 }
 
 int main(void)
 {
-    int passed = 0, failed = 0;
-    for (int tier = TIER_INTERP; tier <= TIER_TCG; tier++) {
-        struct run runs[2];
-        pthread_t threads[2];
-        memset(runs, 0, sizeof runs);
-        for (int i = 0; i < 2; i++) {
-            uint32_t sum = 50005000;
-            runs[i].tier = (enum tier)tier;
-            memcpy(runs[i].code, image, sizeof image);
-            memcpy(runs[i].code + SUM_AT, &sum, 4);
-            runs[i].code[LETTER_AT] = (uint8_t)('A' + i);
-            runs[i].code[STATUS_AT] = (uint8_t)(0x10 + i);
-            pthread_create(&threads[i], NULL, run, &runs[i]);
-        }
-        for (int i = 0; i < 2; i++) {
-            char want[2] = {(char)('A' + i), 0};
-            pthread_join(threads[i], NULL);
-            bool ok = runs[i].made && runs[i].end == MACHINE_DEBUG_EXIT && runs[i].status == ((0x10 + i) << 1 | 1) && !strcmp(runs[i].out, want);
-            if (!ok)
-                printf("tier %d machine %d: end %d status %d console \"%s\"\n", tier, i, runs[i].end, runs[i].status, runs[i].out);
-            ok ? passed++ : failed++;
-        }
-    }
-    printf("%d passed, %d failed\n", passed, failed);
+    struct run runs[] = {
+        {.guest = &count, .tier = TIER_TCG, .letter = 'A'}, {.guest = &count, .tier = TIER_INTERP, .letter = 'B', .cpu = "pentium3"},
+        {.guest = &real, .tier = TIER_TCG, .letter = 'C', .cpu = "486"}, {.guest = &count, .tier = TIER_TCG, .letter = 'D', .cpu = "qemu64"},
+    };
+    enum { FIRST = 3, ALL = sizeof runs / sizeof *runs };
+    int failed = 0;
+    for (unsigned i = 0; i < FIRST; i++)
+        if (!start(&runs[i]))
+            return 1;
+    for (unsigned i = 0; i < FIRST; i++)
+        failed += !waits(&runs[i]); /* all of them, at the same time */
+    failed += !finish(&runs[0]);
+    if (!start(&runs[FIRST])) /* one more, beside those that wait */
+        return 1;
+    failed += !waits(&runs[FIRST]);
+    for (unsigned i = 1; i < ALL; i++)
+        failed += runs[i].ended;
+    for (unsigned i = 1; i < ALL; i++)
+        failed += !finish(&runs[i]);
+    printf("%d passed, %d failed\n", 2 * ALL + 3 - failed, failed);
     return failed != 0;
 }

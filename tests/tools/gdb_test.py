@@ -213,8 +213,7 @@ class Packets(WithGuest):
 class Kernel(WithGuest):
     def test_debian(self):
         """Debian's kernel, while it runs its shell: a system call is met, stepped through, and watched."""
-        linux = os.path.join(SOURCE, "tests/guests/linux.sh")
-        kernel, initrd = (subprocess.run([linux, *what], capture_output=True, text=True, check=True).stdout.strip() for what in (("kernel", "cloud"), ("initrd", "busybox")))
+        kernel, initrd = debian()
         with Process("-m", "256", "-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet", "-nographic", "-gdb", "unix:" + self.path) as p:
             p.expect("tierce guest ready", 60)
             time.sleep(0.3)

@@ -32,6 +32,12 @@ def run(*args, input="", timeout=SECONDS):
     return r.returncode, r.stdout, r.stderr
 
 
+def debian():
+    """Debian's cloud kernel and the initial RAM disk with busybox."""
+    linux = os.path.join(SOURCE, "tests/guests/linux.sh")
+    return [subprocess.run([linux, *what], capture_output=True, text=True, check=True).stdout.strip() for what in (("kernel", "cloud"), ("initrd", "busybox"))]
+
+
 class Reader:
     """Bytes from a descriptor, waited for by what they must contain."""
 

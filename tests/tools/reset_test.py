@@ -54,5 +54,21 @@ class Reset(unittest.TestCase):
             self.assertEqual(p.wait(), 3)
 
 
+class Debian(unittest.TestCase):
+    def test_reboot(self):
+        """Debian's kernel, by its own `reboot`, comes up a second time; SysRq by Ctrl-A B reaches it."""
+        kernel, initrd = debian()
+        with Process("-m", "256", "-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet sysrq_always_enabled", "-nographic") as p:
+            p.expect("tierce guest ready", 60)
+            p.type("echo first; reboot -f\n")
+            p.expect("\nfirst")
+            p.expect("tierce guest ready", 60)
+            time.sleep(0.3)
+            p.type("\x01bh")
+            p.expect("sysrq: HELP")
+            p.type("\x01bo")  # SysRq O powers off
+            self.assertEqual(p.wait(), 0)
+
+
 if __name__ == "__main__":
     main()
