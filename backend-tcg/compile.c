@@ -504,8 +504,7 @@ static void do_translate(struct tcg *t, const struct ir_insn *i, ir_ref self)
     }
 }
 
-/* The operand of a load or store by token: base and index. */
-static void place_of(struct tcg *t, ir_ref token, unsigned *base, unsigned *index)
+void place_of(struct tcg *t, ir_ref token, unsigned *base, unsigned *index)
 {
     *index = NO_REG;
     if (t->b->insns[token].op == IR_translate && !t->v[token].whole) {

@@ -190,6 +190,8 @@ struct cold *cold_new(struct tcg *, enum cold_kind);
 void leave_if(struct tcg *, unsigned cc, enum ir_leave);
 /* The next host instruction accesses guest memory; where it faults, it is left to the interpreter.  In two steps where
  * the result's register is named between: pending flags may be made from a value that ends there. */
+/* Where a translate's token points to: base, and index or NO_REG. */
+void place_of(struct tcg *, ir_ref token, unsigned *base, unsigned *index);
 void tcg_site(struct tcg *);
 unsigned tcg_site_way(struct tcg *);
 void tcg_site_at(struct tcg *, unsigned way);

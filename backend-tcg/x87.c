@@ -133,9 +133,10 @@ static void move_if(struct tcg *t, const struct ir_insn *i)
 
 static void memory(struct tcg *t, const struct ir_insn *i)
 {
-    unsigned a = use(t, i->arg[0]);
+    unsigned base, index;
+    place_of(t, i->arg[0], &base, &index);
     tcg_site(t);
-    emit_rm(t, 0, 0xd8u | i->aux >> 8, 4, i->aux >> 3 & 7, a, 0);
+    emit_mem(t, 0, 0xd8u | i->aux >> 8, 4, i->aux >> 3 & 7, base, index, 0, 0);
     t->x87_pointers = (struct x87_pointers){true, i->aux, t->insn_offset};
 }
 

@@ -100,13 +100,19 @@ void lift_x87(struct lifter *l, int variant)
 /* --- Control */
 static void by_helper(struct lifter *l) { lift_call(l, IR_VOID, X86_HELPER_x87_control, what(l), linear(l), IR_NONE, IR_NONE); }
 
-/* What unmasks an exception is left to the helper: it changes the mode. */
-static void load_control(struct lifter *l)
+/* The control word that begins the operand; one that unmasks an exception changes the mode, and the block ends there. */
+static ir_ref masking_control(struct lifter *l)
 {
     ir_ref v = lift_load(l, IR_I16, lift_translate(l, memory_at(l), 2, IR_READ), 0);
     ir_ref masks = ir_op2(l->b, IR_and, IR_I16, v, lift_const(l, IR_I16, MASKS));
     ir_ref unmasks = ir_op2(l->b, IR_ne, IR_I16, masks, lift_const(l, IR_I16, MASKS));
     ir_emit(l->b, IR_divert_if, IR_VOID, 0, X86_HELPER_x87_control, unmasks, what(l), linear(l), IR_NONE);
+    return v;
+}
+
+static void load_control(struct lifter *l)
+{
+    ir_ref v = masking_control(l);
     v = ir_op2(l->b, IR_and, IR_I16, v, lift_const(l, IR_I16, X86_FCW_VALID));
     lift_slot_put(l, IR_I16, SLOT(fcw), ir_op2(l->b, IR_or, IR_I16, v, lift_const(l, IR_I16, X86_FCW_ONES)));
     emit(l, IR_x87_control, IR_VOID, 0, 0, IR_NONE);
@@ -140,7 +146,11 @@ void lift_x87_control(struct lifter *l, int waits)
         break;
     case ZYDIS_MNEMONIC_FNCLEX: emit(l, IR_x87_clear, IR_VOID, 0, 0, IR_NONE); break;
     case ZYDIS_MNEMONIC_FNINIT: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FNSTENV: control_area(l, traps(l)); break;
-    case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR: control_area(l, true); break;
+    case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR:
+        if (!traps(l))
+            masking_control(l);
+        control_area(l, traps(l));
+        break;
     default: break; /* FENI, FDISI, FSETPM: nothing since the 387 */
     }
 }
