@@ -14,7 +14,7 @@ struct cold *cold_new(struct tcg *t, enum cold_kind kind)
     struct cold *c = &t->cold[t->colds++];
     *c = (struct cold){.kind = (uint8_t)kind, .insn_offset = t->insn_offset, .insns = t->insns, .exit = -1, .pending = t->pending, .x87 = t->x87_pointers};
     c->pending.live = t->pending.flags != IR_NONE && t->host_flags == t->pending.flags;
-    ir_ref deps[2];
+    ir_ref deps[MAX_DEPS];
     for (unsigned n = t->pending.flags == IR_NONE ? 0 : flags_deps(t, t->pending.flags, deps); n-- > 0;)
         c->deps[n] = (struct place){t->v[deps[n]].reg, t->v[deps[n]].spill};
     return c;
@@ -81,10 +81,16 @@ void emit_leave(struct tcg *t, enum ir_leave reason)
     emit_rm(t, 0, 0xff, 4, 4, RBP, C_STUB_LEAVE);
 }
 
+/* By a chainable exit: the end is shared by all of the block. */
 static void leave_chainable(struct tcg *t, int exit)
 {
-    emit_rm(t, 0, 0xc7, 8, 0, RBP, C_EXIT_SITE);
-    put32(t, (uint32_t)exit);
+    emit_imm(t, RAX, (uint64_t)exit);
+    if (t->exit_tail) {
+        emit_bind(t, emit_jmp(t), t->exit_tail);
+        return;
+    }
+    t->exit_tail = here(t);
+    emit_rm(t, 0, 0x89, 8, RAX, RBP, C_EXIT_SITE);
     emit_imm(t, RAX, (uint64_t)t->o->user);
     emit_rm(t, 0, 0x89, 8, RAX, RBP, CONTEXT(block));
     emit_imm(t, RAX, IR_LEAVE_NEXT);
@@ -92,9 +98,10 @@ static void leave_chainable(struct tcg *t, int exit)
 }
 
 /* --- Exits */
+/* A displacement that will be patched lies in one cache line: a running CPU sees the old or the new one. */
 static void align_displacement(struct tcg *t, unsigned opcode_bytes)
 {
-    while (((uintptr_t)(t->run + here(t)) + opcode_bytes) & 3 && !t->full)
+    while ((((uintptr_t)(t->run + here(t)) + opcode_bytes) & 63) > 60 && !t->full)
         put8(t, 0x90);
 }
 
@@ -149,33 +156,22 @@ static void cold_leave(struct tcg *t, const struct cold *c, enum ir_leave reason
     emit_leave(t, reason);
 }
 
-static void cold_translate(struct tcg *t, const struct cold *c)
+/* *none: the jump to the entry that leaves; a pending fault goes out as a fault (tcg_run). */
+static void cold_translate(struct tcg *t, const struct cold *c, uint32_t *none)
 {
     emit_rm(t, 0, 0x89, 8, c->ea, RSP, F_ADDRESS);
     emit_rm(t, 0, 0xc7, 4, 0, RSP, F_SIZE_ACCESS);
     put32(t, c->size_access);
-    store_pc(t, pc_at(t, c->insn_offset)); /* a page walk may fault */
     emit_rm(t, 0, 0xff, 4, 2, RBP, C_STUB_SLOW);
     emit_rm(t, 0, 0x8b, 8, c->to, RSP, F_RESULT);
     emit_rr(t, 0, 0x85, 8, c->to, c->to);
-    uint32_t none = emit_jcc_short(t, CC_Z);
+    *none = emit_jcc(t, CC_Z);
     emit_rr(t, 0, 0x29, 8, c->ea, c->to);
     emit_bind(t, emit_jmp(t), c->back);
-    emit_bind_short(t, none);
-    flags_settle_cold(t, c);
-    tcg_x87_leave(t, &c->x87);
-    icount_give_back(t, c->insns - 1u);
-    /* A pending fault goes out as a fault, nothing pending to the interpreter. */
-    emit_alu_mem_imm(t, 7, 4, RBP, (int32_t)t->g->faulted_offset, 0);
-    emit_imm(t, RAX, IR_LEAVE_INTERPRET);
-    uint32_t fault = emit_jcc_short(t, CC_Z);
-    emit_imm(t, RAX, IR_LEAVE_FAULT);
-    emit_bind_short(t, fault);
-    emit_rm(t, 0, 0xff, 4, 4, RBP, C_STUB_LEAVE);
 }
 
-/* Misaligned: slow only where it straddles pages. */
-static void cold_unaligned(struct tcg *t, const struct cold *c, uint32_t *slow)
+/* Misaligned: slow only where it straddles pages, and that is the next entry. */
+static void cold_unaligned(struct tcg *t, const struct cold *c)
 {
     unsigned size = c->size_access & 0xff;
     emit_rm(t, 0, 0x8d, 8, c->to, c->ea, (int32_t)size - 1);
@@ -183,7 +179,6 @@ static void cold_unaligned(struct tcg *t, const struct cold *c, uint32_t *slow)
     emit_rr(t, 0, 0xf7, 4, 0, c->to);
     put32(t, 0xfffff000);
     emit_bind(t, emit_jcc(t, CC_Z), c->back);
-    *slow = emit_jmp(t);
 }
 
 /* Another page, or an instruction that may straddle: seldom chained, found by the table. */
@@ -229,15 +224,15 @@ static void cold_stop(struct tcg *t, const struct cold *c)
 
 void emit_cold(struct tcg *t)
 {
-    uint32_t slow[MAX_COLD], at[MAX_COLD];
+    uint32_t none[MAX_COLD], at[MAX_COLD];
     for (unsigned n = 0; n < t->colds && !t->full; n++) {
         struct cold *c = &t->cold[n];
         at[n] = here(t);
         if (c->from)
             emit_bind(t, c->from, at[n]);
         switch ((enum cold_kind)c->kind) {
-        case COLD_TRANSLATE: cold_translate(t, c); break;
-        case COLD_UNALIGNED: cold_unaligned(t, c, &slow[n]); break;
+        case COLD_TRANSLATE: cold_translate(t, c, &none[n]); break;
+        case COLD_UNALIGNED: cold_unaligned(t, c); break;
         case COLD_LEAVE: cold_leave(t, c, (enum ir_leave)c->reason); break;
         case COLD_STOP: cold_stop(t, c); break;
         case COLD_EXIT:
@@ -250,8 +245,8 @@ void emit_cold(struct tcg *t)
     if (t->full)
         return;
     for (unsigned n = 0; n < t->colds; n++)
-        if (t->cold[n].kind == COLD_UNALIGNED)
-            emit_bind(t, slow[n], at[t->cold[n].slow]);
+        if (t->cold[n].kind == COLD_TRANSLATE)
+            emit_bind(t, none[n], at[t->cold[n].way]);
     for (unsigned n = 0; n < t->sites_n; n++)
         t->sites[n].slow_offset = at[t->sites[n].slow_offset];
 }

@@ -4,6 +4,21 @@
 #include "backend-tcg/internal.h"
 #include <stdlib.h>
 
+/* An operand that is read before the result is written: where it ends here, the result may take its register. */
+static unsigned use_ending(struct tcg *t, ir_ref a)
+{
+    unsigned r = use(t, a);
+    if (t->v[a].last <= t->now)
+        t->bank[INT].locked &= ~REG_BIT(r);
+    return r;
+}
+
+static void imm_out(struct tcg *t, unsigned size, int64_t c)
+{
+    for (unsigned k = 0; k < (size > 4 ? 4 : size); k++)
+        put8(t, (uint8_t)(c >> 8 * k));
+}
+
 /* --- Arithmetic */
 static unsigned width(const struct tcg *t, ir_ref self)
 {
@@ -84,18 +99,51 @@ static void do_unary(struct tcg *t, const struct ir_insn *i, ir_ref self, unsign
     t->host_flags = digit == 3 && t->v[self].flagged ? self : IR_NONE;
 }
 
+/* Both halves: RAX and RDX of the one-operand form. */
+static void mul_pair(struct tcg *t, const struct ir_insn *high, ir_ref low_self, ir_ref high_self)
+{
+    gpr_take(t, RAX);
+    gpr_take(t, RDX);
+    unsigned b = use(t, high->arg[1]);
+    use_in(t, high->arg[0], RAX);
+    emit_rr(t, 0, 0xf7, size_of((enum ir_type)high->type), high->op == IR_smulh ? 5 : 4, b);
+    own(t, low_self, RAX);
+    own(t, high_self, RDX);
+    t->v[low_self > high_self ? low_self : high_self].done = true;
+    t->host_flags = IR_NONE;
+}
+
 static void do_mul(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
-    unsigned size = size_of((enum ir_type)i->type) == 8 ? 8 : 4, rb = use(t, i->arg[1]), r = def_from(t, self, i->arg[0]);
-    emit_rr(t, 0, 0x0faf, size, r, rb);
+    unsigned size = t->v[self].flagged ? width(t, self) : size_of((enum ir_type)i->type) == 8 ? 8 : 4, r;
+    const struct ir_insn *next = &t->b->insns[self + 1];
+    int64_t c;
+    if ((next->op == IR_umulh || next->op == IR_smulh) && !memcmp(next->arg, i->arg, sizeof i->arg) && next->type == i->type && t->v[self + 1].uses) {
+        mul_pair(t, next, self, self + 1);
+        return;
+    }
+    if (!needs_register(t, i->arg[1])) {
+        const_of(t, i->arg[1], &c);
+        unsigned a = use_ending(t, i->arg[0]);
+        emit_rr(t, 0, 0x69, size, r = def(t, self), a);
+        imm_out(t, size, c);
+    } else {
+        unsigned b = use(t, i->arg[1]);
+        emit_rr(t, 0, 0x0faf, size, r = def_from(t, self, i->arg[0]), b);
+    }
     t->v[self].clean = size == 4;
-    t->host_flags = IR_NONE;
+    t->host_flags = t->v[self].flagged ? self : IR_NONE;
 }
 
 /* High halves: RDX of the one-operand form. */
 static void do_mul_high(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     unsigned size = size_of((enum ir_type)i->type);
+    const struct ir_insn *next = &t->b->insns[self + 1];
+    if (next->op == IR_mul && !memcmp(next->arg, i->arg, sizeof i->arg) && next->type == i->type && t->v[self + 1].uses && !t->v[self + 1].flagged) {
+        mul_pair(t, i, self + 1, self);
+        return;
+    }
     gpr_take(t, RAX);
     gpr_take(t, RDX);
     unsigned rb = use(t, i->arg[1]);
@@ -152,15 +200,6 @@ static void do_shift(struct tcg *t, const struct ir_insn *i, ir_ref self)
 }
 
 /* --- Widths, fields */
-/* An operand that is read before the result is written: where it ends here, the result may take its register. */
-static unsigned use_ending(struct tcg *t, ir_ref a)
-{
-    unsigned r = use(t, a);
-    if (t->v[a].last <= t->now)
-        t->bank[INT].locked &= ~REG_BIT(r);
-    return r;
-}
-
 /* The result is its operand, bit for bit. */
 static void same_register(struct tcg *t, ir_ref self, ir_ref a)
 {
@@ -405,12 +444,6 @@ static void do_get(struct tcg *t, const struct ir_insn *i, ir_ref self)
     t->v[self].clean = i->type == IR_I32;
 }
 
-static void imm_out(struct tcg *t, unsigned size, int64_t c)
-{
-    for (unsigned k = 0; k < (size > 4 ? 4 : size); k++)
-        put8(t, (uint8_t)(c >> 8 * k));
-}
-
 /* base + index (or NO_REG) + at; what the value needs was `use`d before. */
 static void store_value(struct tcg *t, ir_ref v, unsigned base, unsigned index, int32_t at)
 {
@@ -494,13 +527,15 @@ static void do_translate(struct tcg *t, const struct ir_insn *i, ir_ref self)
     c->ea = (uint8_t)ea;
     c->to = (uint8_t)r;
     c->size_access = size | access << 8;
+    c->way = tcg_site_way(t);
     if (unaligned) {
         unaligned->ea = c->ea;
         unaligned->to = c->to;
         unaligned->size_access = c->size_access;
-        unaligned->slow = (int)(c - t->cold);
-        if (unaligned->kind == COLD_TRANSLATE)
+        if (unaligned->kind == COLD_TRANSLATE) {
             unaligned->back = c->back;
+            unaligned->way = c->way;
+        }
     }
 }
 
@@ -740,7 +775,7 @@ static void mark(struct tcg *t, ir_ref a, ir_ref at)
     if (i->op == IR_translate) { /* accesses add the address up themselves */
         mark(t, i->arg[0], at);
     } else if (v->deferred && i->op == IR_flags_of) {
-        ir_ref deps[2];
+        ir_ref deps[MAX_DEPS];
         for (unsigned n = flags_deps(t, a, deps); n-- > 0;)
             mark(t, deps[n], at);
     } else if (v->lazy || v->deferred) {
@@ -865,7 +900,7 @@ static bool kills_flags(const struct tcg *t)
 /* Flags that an operation takes packed get a register before it names any of its own. */
 static void pack_operands(struct tcg *t, const struct ir_insn *i)
 {
-    if (i->op == IR_test_cc || i->op == IR_flags_pack)
+    if (i->op == IR_test_cc || i->op == IR_flags_pack || (i->op == IR_flags_of && t->v[t->now].deferred))
         return;
     for (unsigned k = i->op == IR_flags_of; k < 4; k++)
         if (i->arg[k] != IR_NONE && t->b->insns[i->arg[k]].op == IR_flags_of && t->v[i->arg[k]].deferred)

@@ -13,39 +13,75 @@ bool is_double(unsigned op) { return op == IR_shld || op == IR_shrd; }
 ir_ref count_of(const struct ir_insn *i) { return is_double(i->op) ? i->arg[2] : i->arg[1]; }
 bool value_used(const struct tcg *t, ir_ref r) { return t->v[r].uses > t->v[r].flag_uses; }
 
-static void pack_eflags(struct tcg *t) /* AX; RAX was taken */
+static const struct ir_insn *producer(const struct tcg *t, ir_ref flags) { return &t->b->insns[t->b->insns[flags].arg[0]]; }
+
+/* AX = packed EFLAGS; RAX was taken. */
+static void pack_eflags(struct tcg *t)
 {
     emit_rr(t, 0, 0x0f90, 1, 0, RAX); /* seto al */
     put8(t, 0x9f);                    /* lahf */
 }
 
-/* --- Deferred flags */
+/* --- Deferred flags.  Two kinds stand on flags from before: a shift by a variable count, which keeps them where the count
+ * is zero, and an increment or decrement, which keeps the carry. */
+static bool by_variable(const struct tcg *t, const struct ir_insn *p)
+{
+    return (p->op == IR_shl || p->op == IR_shr || p->op == IR_sar) && t->b->insns[p->arg[1]].op != IR_const;
+}
+
+static bool keeps_carry(const struct tcg *t, ir_ref flags)
+{
+    const struct ir_insn *p = producer(t, flags);
+    int64_t one;
+    return t->b->insns[flags].aux == (IR_M_ALL & ~IR_M_C) && (p->op == IR_add || p->op == IR_sub) && const_of(t, p->arg[1], &one) && one == 1;
+}
+
+static bool stands_on_older(const struct tcg *t, ir_ref flags) { return t->b->insns[flags].arg[1] != IR_NONE; }
+
 bool flags_can_defer(const struct tcg *t, ir_ref flags)
 {
-    const struct ir_insn *f = &t->b->insns[flags], *p = &t->b->insns[f->arg[0]];
-    if (f->aux != IR_M_ALL || f->arg[1] != IR_NONE || p->type > IR_I64)
+    const struct ir_insn *f = &t->b->insns[flags], *p = producer(t, flags);
+    ir_ref old = f->arg[1];
+    if (p->type > IR_I64)
+        return false;
+    if (old != IR_NONE)
+        return (keeps_carry(t, flags) || (f->aux == IR_M_ALL && by_variable(t, p))) && !(t->v[old].deferred && stands_on_older(t, old));
+    if (f->aux != IR_M_ALL)
         return false;
     switch (p->op) {
-    case IR_add: case IR_sub: case IR_and: case IR_or: case IR_xor: case IR_neg: return true;
-    case IR_shl: case IR_shr: case IR_sar: return t->b->insns[p->arg[1]].op == IR_const;
+    case IR_add: case IR_sub: case IR_and: case IR_or: case IR_xor: case IR_neg: case IR_mul: return true;
+    case IR_shl: case IR_shr: case IR_sar: return !by_variable(t, p);
     default: return false;
     }
 }
 
 static bool cancels(const struct ir_insn *p) { return (p->op == IR_xor || p->op == IR_sub) && p->arg[0] == p->arg[1]; }
 
-/* From the result where that is kept anyway, since then no operand has to outlive the operation. */
-unsigned flags_deps(const struct tcg *t, ir_ref flags, ir_ref deps[2])
+/* Are they made from the result?  Where that is kept anyway, no operand has to outlive the operation. */
+static bool from_result(const struct tcg *t, ir_ref self)
 {
-    ir_ref self = t->b->insns[flags].arg[0];
+    unsigned op = t->b->insns[self].op;
+    return value_used(t, self) && !is_shift(op) && op != IR_mul;
+}
+
+unsigned flags_deps(const struct tcg *t, ir_ref flags, ir_ref *deps)
+{
+    ir_ref self = t->b->insns[flags].arg[0], old = t->b->insns[flags].arg[1];
     const struct ir_insn *p = &t->b->insns[self];
-    deps[0] = is_shift(p->op) || !value_used(t, self) ? p->arg[0] : self;
-    deps[1] = IR_NONE;
+    bool result = from_result(t, self);
+    unsigned n = 0;
     if (cancels(p))
         return 0;
-    if (p->op == IR_add || p->op == IR_sub || (!value_used(t, self) && (p->op == IR_and || p->op == IR_or || p->op == IR_xor)))
-        deps[1] = p->arg[1];
-    return deps[1] == IR_NONE ? 1 : 2;
+    deps[n++] = result ? self : p->arg[0];
+    if (by_variable(t, p) || (old == IR_NONE && (p->op == IR_add || p->op == IR_sub || p->op == IR_mul)) ||
+        (!result && (p->op == IR_and || p->op == IR_or || p->op == IR_xor)))
+        deps[n++] = p->arg[1];
+    if (old == IR_NONE)
+        return n;
+    if (t->v[old].deferred)
+        return n + flags_deps(t, old, deps + n);
+    deps[n++] = old;
+    return n;
 }
 
 static void alu(struct tcg *t, unsigned digit, unsigned size, unsigned to, unsigned reg, int64_t imm)
@@ -56,12 +92,38 @@ static void alu(struct tcg *t, unsigned digit, unsigned size, unsigned to, unsig
         emit_rr(t, 0, digit << 3 | (size > 1), size, reg, to);
 }
 
+/* CF and OF of a product are the host's, sign and parity are those of its low half (ir/ops.def). AX gets them packed;
+ * EFLAGS are right for CF and OF alone. */
+static void pack_mul(struct tcg *t, unsigned size, unsigned product, unsigned scratch)
+{
+    emit_rr(t, 0, 0x0f90, 1, 0, scratch);
+    emit_rr(t, 0, 0x0fb6, 1, scratch, scratch);
+    emit_rr(t, 0, 0x85, size, product, product);
+    put8(t, 0x9f);
+    emit_alu_imm(t, 4, 4, RAX, IR_FLAG_S | IR_FLAG_P);
+    emit_rr(t, 0, 0x69, 4, scratch, scratch);
+    put32(t, IR_FLAG_O | IR_FLAG_C);
+    emit_rr(t, 0, 0x09, 4, scratch, RAX);
+}
+
+static void make_mul(struct tcg *t, unsigned size, unsigned a, unsigned b, int64_t imm, unsigned scratch)
+{
+    if (b != NO_REG) {
+        emit_mov(t, scratch, a);
+        emit_rr(t, 0, 0x0faf, size, scratch, b);
+        return;
+    }
+    emit_rr(t, 0, 0x69, size, scratch, a);
+    for (unsigned k = 0; k < (size == 2 ? 2 : 4); k++)
+        put8(t, (uint8_t)(imm >> 8 * k));
+}
+
 /* EFLAGS = flags of p. a, b: registers of the deps (b NO_REG: imm); scratch may be a where a need not survive. */
 static void flags_make(struct tcg *t, ir_ref self, unsigned a, unsigned b, int64_t imm, unsigned scratch)
 {
     const struct ir_insn *p = &t->b->insns[self];
     unsigned size = size_of((enum ir_type)p->type), digit = alu_digit[p->op];
-    bool result = value_used(t, self) && !is_shift(p->op);
+    bool result = from_result(t, self);
     if (cancels(p)) {
         emit_rr(t, 0, 0x31, 4, scratch, scratch);
     } else if (p->op == IR_add || p->op == IR_sub) {
@@ -80,6 +142,8 @@ static void flags_make(struct tcg *t, ir_ref self, unsigned a, unsigned b, int64
     } else if (is_shift(p->op)) {
         emit_mov(t, scratch, a);
         shift_apply(t, p, scratch);
+    } else if (p->op == IR_mul) {
+        make_mul(t, size, a, b, imm, scratch);
     } else if (result) {
         emit_rr(t, 0, size == 1 ? 0x84 : 0x85, size, a, a);
     } else if (p->op == IR_and && b != NO_REG) {
@@ -92,25 +156,83 @@ static void flags_make(struct tcg *t, ir_ref self, unsigned a, unsigned b, int64
 
 static bool small_const(const struct tcg *t, ir_ref r, int64_t *c) { return const_of(t, r, c) && *c == (int32_t)*c; }
 
-static void flags_again_deferred(struct tcg *t, ir_ref flags)
+static void flags_restore(struct tcg *t, ir_ref f);
+
+/* INC or DEC of the operand again, on top of the carry in EFLAGS. */
+static void step_apply(struct tcg *t, ir_ref self, unsigned scratch, unsigned a)
 {
-    ir_ref deps[2];
-    unsigned n = flags_deps(t, flags, deps), a = NO_REG, b = NO_REG;
-    int64_t imm = 0;
-    if (n > 1 && !small_const(t, deps[1], &imm))
-        b = use(t, deps[1]);
-    if (n)
-        a = use(t, deps[0]);
-    flags_make(t, t->b->insns[flags].arg[0], a, b, imm, gpr_temp(t));
-    t->host_flags = flags;
+    const struct ir_insn *p = &t->b->insns[self];
+    unsigned size = size_of((enum ir_type)p->type);
+    if (from_result(t, self))
+        emit_rm(t, 0, 0x8d, 8, scratch, a, p->op == IR_add ? -1 : 1);
+    else
+        emit_mov(t, scratch, a);
+    emit_rr(t, 0, size == 1 ? 0xfe : 0xff, size, p->op == IR_sub, scratch);
 }
 
-void flags_pack(struct tcg *t, ir_ref flags)
+static unsigned flags_again_deferred(struct tcg *t, ir_ref flags)
 {
+    ir_ref deps[MAX_DEPS], self = t->b->insns[flags].arg[0], old = t->b->insns[flags].arg[1];
+    unsigned n = flags_deps(t, flags, deps), a = NO_REG, b = NO_REG, scratch;
+    int64_t imm = 0;
+    if (old != IR_NONE) {
+        bool variable = by_variable(t, &t->b->insns[self]);
+        if (variable) {
+            gpr_take(t, RCX);
+            use_in(t, deps[1], RCX);
+        }
+        uint32_t locked = t->bank[INT].locked;
+        if (t->v[old].deferred && t->v[old].reg == NO_REG && t->v[old].spill == NO_REG)
+            flags_again_deferred(t, old);
+        else
+            flags_restore(t, old);
+        t->bank[INT].locked = locked;
+        scratch = gpr_temp(t);
+        a = use(t, deps[0]);
+        if (variable) {
+            emit_mov(t, scratch, a);
+            shift_apply(t, &t->b->insns[self], scratch);
+        } else {
+            step_apply(t, self, scratch, a);
+        }
+    } else {
+        if (n > 1 && !small_const(t, deps[1], &imm))
+            b = use(t, deps[1]);
+        if (n)
+            a = use(t, deps[0]);
+        scratch = gpr_temp(t);
+        flags_make(t, self, a, b, imm, scratch);
+    }
+    t->host_flags = flags;
+    return scratch;
+}
+
+/* AX = the packed form; RAX is taken. */
+static void deferred_to_ax(struct tcg *t, ir_ref flags)
+{
+    const struct ir_insn *p = producer(t, flags);
+    if (p->op == IR_mul) { /* the product is asked for, too */
+        unsigned product = flags_again_deferred(t, flags), size = size_of((enum ir_type)p->type);
+        t->bank[INT].locked |= REG_BIT(product);
+        if (product == RAX) {
+            emit_mov(t, product = gpr_temp(t), RAX);
+        } else {
+            gpr_take(t, RAX);
+        }
+        pack_mul(t, size, product, gpr_temp(t));
+        t->host_flags = IR_NONE;
+        t->bank[INT].locked |= REG_BIT(RAX);
+        return;
+    }
     if (t->host_flags != flags)
         flags_again_deferred(t, flags);
     gpr_take(t, RAX);
     pack_eflags(t);
+}
+
+void flags_pack(struct tcg *t, ir_ref flags)
+{
+    deferred_to_ax(t, flags);
     emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
     own(t, flags, RAX);
 }
@@ -134,45 +256,97 @@ void flags_settle(struct tcg *t)
         emit_rm(t, 0, 0x89, 2, t->v[f].reg, RBP, (int32_t)t->pins->flags);
         return;
     }
-    if (t->host_flags != f)
-        flags_again_deferred(t, f);
-    gpr_take(t, RAX);
-    pack_eflags(t);
+    deferred_to_ax(t, f);
     emit_rm(t, 0, 0x89, 2, RAX, RBP, (int32_t)t->pins->flags);
 }
 
-/* On a way out: no register of the block is wanted any more but for those that the flags are made from. */
+/* On a way out no register of the block is wanted any more, so the operands are laid down in the frame and taken from
+ * there.  fetch: moves alone. */
+static void cold_fetch(struct tcg *t, unsigned reg, ir_ref dep, unsigned k)
+{
+    int64_t c;
+    if (const_of(t, dep, &c))
+        emit_imm(t, reg, (uint64_t)c);
+    else
+        emit_rm(t, 0, 0x8b, 8, reg, RSP, F_SAVE + 8 * (int32_t)k);
+}
+
+static void cold_lay_down(struct tcg *t, const struct cold *c, const ir_ref *deps, unsigned n)
+{
+    for (unsigned k = 0; k < n; k++)
+        if (c->deps[k].reg != NO_REG)
+            emit_rm(t, 0, 0x89, 8, c->deps[k].reg, RSP, F_SAVE + 8 * (int32_t)k);
+    for (unsigned k = 0; k < n; k++)
+        if (c->deps[k].reg == NO_REG && t->b->insns[deps[k]].op != IR_const) {
+            emit_rm(t, 0, 0x8b, 8, RAX, RSP, F_SPILL + 16 * c->deps[k].spill);
+            emit_rm(t, 0, 0x89, 8, RAX, RSP, F_SAVE + 8 * (int32_t)k);
+        }
+}
+
+/* Flags that stand on no older ones: a and b where they are if they are in registers. Returns the scratch register. */
+static unsigned cold_make(struct tcg *t, ir_ref f, const ir_ref *deps, unsigned n, const struct place *at, unsigned first)
+{
+    unsigned reg[2] = {NO_REG, NO_REG};
+    static const uint8_t into[2] = {RSI, RDI};
+    int64_t imm = 0;
+    for (unsigned k = 0; k < n; k++) {
+        if (k && small_const(t, deps[k], &imm))
+            continue;
+        reg[k] = at ? at[k].reg : NO_REG;
+        if (reg[k] == NO_REG)
+            cold_fetch(t, reg[k] = at && at[!k].reg == into[k] ? into[!k] : into[k], deps[k], first + k);
+    }
+    unsigned scratch = reg[0] != RDX && reg[1] != RDX ? RDX : reg[0] != RCX && reg[1] != RCX ? RCX : RAX;
+    flags_make(t, t->b->insns[f].arg[0], reg[0], reg[1], imm, scratch);
+    return scratch;
+}
+
+static void cold_on_older(struct tcg *t, ir_ref f, const ir_ref *deps, unsigned n)
+{
+    ir_ref self = t->b->insns[f].arg[0], old = t->b->insns[f].arg[1];
+    bool variable = by_variable(t, &t->b->insns[self]);
+    unsigned own = variable ? 2 : 1;
+    if (t->v[old].deferred) {
+        cold_make(t, old, deps + own, n - own, NULL, own);
+    } else {
+        cold_fetch(t, RAX, old, own);
+        emit_alu_imm(t, 0, 1, RAX, 0x7f); /* OF from bit 0 */
+        put8(t, 0x9e);                    /* sahf */
+    }
+    cold_fetch(t, RDX, deps[0], 0);
+    if (variable) {
+        cold_fetch(t, RCX, deps[1], 1);
+        shift_apply(t, &t->b->insns[self], RDX);
+    } else {
+        step_apply(t, self, RDX, RDX);
+    }
+}
+
 void flags_settle_cold(struct tcg *t, const struct cold *c)
 {
-    static const uint8_t pool[] = {RAX, RCX, RDX, RSI};
-    ir_ref f = c->pending.flags, deps[2];
+    ir_ref f = c->pending.flags, deps[MAX_DEPS];
     if (f == IR_NONE)
         return;
-    if (!c->pending.live) {
-        unsigned n = flags_deps(t, f, deps), reg[2] = {NO_REG, NO_REG}, used = 0, next = 0;
-        int64_t imm = 0;
+    const struct ir_insn *p = producer(t, f);
+    unsigned n = flags_deps(t, f, deps), scratch = RDX;
+    if (stands_on_older(t, f) && !c->pending.live) {
+        cold_lay_down(t, c, deps, n);
+        cold_on_older(t, f, deps, n);
+    } else if (!c->pending.live || p->op == IR_mul) {
+        bool spilled = false;
         for (unsigned k = 0; k < n; k++)
-            if (c->deps[k].reg != NO_REG)
-                used |= REG_BIT(c->deps[k].reg);
-        for (unsigned k = 0; k < n; k++) {
-            if (k && small_const(t, deps[k], &imm))
-                continue;
-            if ((reg[k] = c->deps[k].reg) != NO_REG)
-                continue;
-            while (used & REG_BIT(pool[next]))
-                next++;
-            reg[k] = pool[next++];
-            if (const_of(t, deps[k], &imm))
-                emit_imm(t, reg[k], (uint64_t)imm);
-            else
-                emit_rm(t, 0, 0x8b, 8, reg[k], RSP, F_SPILL + 16 * c->deps[k].spill);
-            used |= REG_BIT(reg[k]);
-        }
-        while (used & REG_BIT(pool[next]))
-            next++;
-        flags_make(t, t->b->insns[f].arg[0], reg[0], reg[1], imm, pool[next]);
+            spilled |= c->deps[k].reg == NO_REG && t->b->insns[deps[k]].op != IR_const;
+        if (spilled)
+            cold_lay_down(t, c, deps, n);
+        scratch = cold_make(t, f, deps, n, spilled ? NULL : c->deps, 0);
     }
-    pack_eflags(t);
+    if (p->op == IR_mul) {
+        if (scratch == RAX)
+            emit_mov(t, scratch = RDX, RAX);
+        pack_mul(t, size_of((enum ir_type)p->type), scratch, scratch == RCX ? RDX : RCX);
+    } else {
+        pack_eflags(t);
+    }
     emit_rm(t, 0, 0x89, 2, RAX, RBP, (int32_t)t->pins->flags);
 }
 
@@ -258,7 +432,7 @@ void do_flags_of(struct tcg *t, const struct ir_insn *i, ir_ref self)
     const struct ir_insn *p = &t->b->insns[i->arg[0]];
     bool live = t->host_flags == i->arg[0], merge = i->aux != IR_M_ALL && !is_rotate(p->op);
     if (t->v[self].deferred) {
-        if (live)
+        if (live && !stands_on_older(t, self))
             t->host_flags = self;
         return;
     }
@@ -301,14 +475,27 @@ void do_flags_set(struct tcg *t, const struct ir_insn *i, ir_ref self)
 }
 
 /* --- Conditions */
+/* Do EFLAGS as they are now, or as the operation makes them once more, answer for this condition of deferred flags? */
+static bool by_eflags(const struct tcg *t, ir_ref f, unsigned cc)
+{
+    bool overflow_or_carry = (cc & ~1u) == IR_CC_O || (cc & ~1u) == IR_CC_B;
+    return t->b->insns[t->b->insns[f].arg[0]].op != IR_mul || overflow_or_carry;
+}
+
+static bool asks_carry(unsigned cc) { return (cc & ~1u) == IR_CC_B || (cc & ~1u) == IR_CC_BE; }
+
 static unsigned cond_flags(struct tcg *t, ir_ref f, unsigned cc)
 {
     static const uint16_t bits[16] = {[IR_CC_O] = IR_FLAG_O, [IR_CC_B] = IR_FLAG_C, [IR_CC_Z] = IR_FLAG_Z, [IR_CC_BE] = IR_FLAG_C | IR_FLAG_Z,
                                       [IR_CC_S] = IR_FLAG_S, [IR_CC_P] = IR_FLAG_P};
-    if (t->host_flags == f)
-        return cc;
-    if (t->v[f].deferred && t->v[f].reg == NO_REG) {
-        flags_again_deferred(t, f);
+    if (t->v[f].deferred && by_eflags(t, f, cc)) {
+        if (t->host_flags == f || (t->host_flags == t->b->insns[f].arg[0] && !asks_carry(cc)))
+            return cc;
+        if (t->v[f].reg == NO_REG) {
+            flags_again_deferred(t, f);
+            return cc;
+        }
+    } else if (t->host_flags == f && !t->v[f].deferred) {
         return cc;
     }
     if (bits[cc & ~1u]) {

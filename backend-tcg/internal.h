@@ -16,7 +16,7 @@ enum { CC_B = 2, CC_AE = 3, CC_Z = 4, CC_NZ = 5, CC_L = 12 };
  * the write table; XMM0 and XMM1 are scratch. */
 enum bank_name { INT, XMM, BANKS };
 enum { PINNED_INTS = 8, FIRST_PINNED_INT = R8, PINNED_VECTORS = 10, FIRST_PINNED_VECTOR = 6 };
-enum { SPILL_SLOTS = (FRAME - F_SPILL) / 16, MAX_ALIASES = 6 };
+enum { SPILL_SLOTS = (FRAME - F_SPILL) / 16, MAX_ALIASES = 6, MAX_DEPS = 4 };
 _Static_assert(SPILL_SLOTS <= 64, "the slots in use are bits of one word");
 
 struct bank {
@@ -59,9 +59,10 @@ struct cold {
     uint32_t from, back;      /* displacement of the jump to be bound here; where to go back to */
     uint32_t size_access;
     int32_t insn_offset;      /* of the PC to leave with */
-    int exit, slow;           /* chainable exit; COLD_UNALIGNED: its COLD_TRANSLATE */
+    int exit;                 /* chainable exit */
+    unsigned way;             /* COLD_TRANSLATE: the entry that leaves, where the slow path cannot do it */
     struct flags_recipe pending;
-    struct place deps[2];     /* where the pending flags' operands are */
+    struct place deps[MAX_DEPS]; /* where the pending flags' operands are */
     struct x87_pointers x87;
 };
 enum { MAX_COLD = 512, MAX_SITES = 256 };
@@ -82,6 +83,7 @@ struct tcg {
     int leave_cold;                  /* this guest instruction's way to the interpreter, -1: none yet */
     int32_t insn_offset; uint16_t insns;
     unsigned colds, sites_n;
+    uint32_t exit_tail;              /* 0: not emitted yet */
     struct tcg_block *out;
     bool full, complex;
     uint8_t x87;                     /* where the guest's x87 is: see x87.c */
@@ -169,7 +171,7 @@ bool is_rotate(unsigned op);
 bool is_double(unsigned op);
 ir_ref count_of(const struct ir_insn *);
 bool flags_can_defer(const struct tcg *, ir_ref flags);
-unsigned flags_deps(const struct tcg *, ir_ref flags, ir_ref deps[2]); /* values that deferred flags are made from */
+unsigned flags_deps(const struct tcg *, ir_ref flags, ir_ref *deps /* MAX_DEPS */); /* values that deferred flags are made from */
 bool can_be_lazy(const struct ir_insn *, const struct tcg *);
 unsigned condition(struct tcg *, ir_ref);      /* sets EFLAGS so that the returned condition is the i1 value */
 void make_condition(struct tcg *, ir_ref self);

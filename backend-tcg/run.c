@@ -136,6 +136,8 @@ enum ir_leave tcg_run(void *state, const struct ir_guest *g, const void *entry, 
     *mxcsr |= _mm_getcsr() & 0x3f;
     _mm_setcsr(host);
     *exit_index = (int)(int64_t)c->exit_site;
+    if (leave == IR_LEAVE_INTERPRET && *(uint32_t *)(void *)((char *)state + g->faulted_offset))
+        leave = IR_LEAVE_FAULT; /* the slow path of an access raised it */
     return leave;
 }
 

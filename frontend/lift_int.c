@@ -220,17 +220,9 @@ static void imul_operands(struct lifter *l) /* IMUL r, r/m[, imm] */
 {
     enum ir_type t = lift_type(l, 0);
     bool three = l->in.operand_count_visible == 3;
-    ir_ref a = lift_read(l, three ? 1 : 0), b = lift_read_as(l, three ? 2 : 1, t), low, lost;
-    if (t == IR_I16) {
-        ir_ref r = op2(l, IR_mul, IR_I32, ir_op1(l->b, IR_sext, IR_I32, a), ir_op1(l->b, IR_sext, IR_I32, b));
-        low = ir_op1(l->b, IR_trunc, t, r);
-        lost = op2(l, IR_ne, IR_I32, r, ir_op1(l->b, IR_sext, IR_I32, low));
-    } else {
-        low = op2(l, IR_mul, t, a, b);
-        lost = signed_lost(l, t, low, op2(l, IR_smulh, t, a, b));
-    }
+    ir_ref a = lift_read(l, three ? 1 : 0), b = lift_read_as(l, three ? 2 : 1, t), low = op2(l, IR_mul, t, a, b);
     lift_write(l, 0, low);
-    mul_flags(l, t, low, lost);
+    lift_flags_of(l, low, IR_M_ALL);
 }
 
 void lift_mul(struct lifter *l, int is_signed)

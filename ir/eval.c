@@ -270,6 +270,9 @@ uint32_t ir_eval_flags(enum ir_op op, enum ir_type type, const uint64_t x[3], ui
     case IR_sub: case IR_sbb: return adder_flags(x[0], x[1], r, bits, true);
     case IR_neg: return adder_flags(0, x[0], r, bits, true);
     case IR_and: case IR_or: case IR_xor: return sign_zero_parity(r, bits);
+    case IR_mul:
+        return (sign_zero_parity(r, bits) & ~(uint32_t)IR_FLAG_Z) |
+               ((__int128)ir_signed(x[0], bits) * ir_signed(x[1], bits) != ir_signed(r, bits) ? IR_FLAG_C | IR_FLAG_O : 0);
     case IR_shl: case IR_shr: case IR_sar: return masked(x[1], bits) ? shift_flags(op, x, r, bits) | shift_auxiliary() : old;
     case IR_rol: case IR_ror: case IR_rcl: case IR_rcr: return masked(x[1], bits) ? rotate_flags(op, x, r, bits) : old;
     case IR_shld: case IR_shrd: return masked(x[2], bits) ? double_shift_flags(op, x, r, bits) | shift_auxiliary() : old;

@@ -31,6 +31,7 @@ static uint32_t pack(uint64_t eflags)
 WIDTHS(add, "%[y], %[x]") WIDTHS(sub, "%[y], %[x]") WIDTHS(adc, "%[y], %[x]") WIDTHS(sbb, "%[y], %[x]")
 WIDTHS(and, "%[y], %[x]") WIDTHS(or, "%[y], %[x]") WIDTHS(xor, "%[y], %[x]") WIDTHS(neg, "%[x]")
 WIDTHS(shl, "%%cl, %[x]") WIDTHS(shr, "%%cl, %[x]") WIDTHS(sar, "%%cl, %[x]") WIDTHS(rol, "%%cl, %[x]")
+NATIVE(imul, 16, uint16_t, w, "imulw %[y], %[x]") NATIVE(imul, 32, uint32_t, k, "imull %[y], %[x]") NATIVE(imul, 64, uint64_t, q, "imulq %[y], %[x]")
 WIDTHS(ror, "%%cl, %[x]") WIDTHS(rcl, "%%cl, %[x]") WIDTHS(rcr, "%%cl, %[x]") DOUBLE(shld) DOUBLE(shrd)
 
 enum kind { BINARY, CARRY, UNARY, SHIFT, ROTATE, CARRY_ROTATE, DOUBLE_SHIFT };
@@ -40,6 +41,7 @@ static const struct native natives[] = {
     ROW(add, BINARY), ROW(sub, BINARY), ROW(adc, CARRY), ROW(sbb, CARRY), ROW(and, BINARY), ROW(or, BINARY),
     ROW(xor, BINARY), ROW(neg, UNARY), ROW(shl, SHIFT), ROW(shr, SHIFT), ROW(sar, SHIFT), ROW(rol, ROTATE),
     ROW(ror, ROTATE), ROW(rcl, CARRY_ROTATE), ROW(rcr, CARRY_ROTATE),
+    {IR_mul, BINARY, {NULL, native_imul16, native_imul32, native_imul64}},
     {IR_shld, DOUBLE_SHIFT, {NULL, native_shld16, native_shld32, native_shld64}},
     {IR_shrd, DOUBLE_SHIFT, {NULL, native_shrd16, native_shrd32, native_shrd64}},
 };
@@ -58,6 +60,8 @@ static uint64_t operand(uint64_t seed)
 static uint32_t undefined(const struct native *n, unsigned count, unsigned bits)
 {
     uint32_t f = 0;
+    if (n->op == IR_mul)
+        f |= IR_FLAG_S | IR_FLAG_Z | IR_FLAG_P | IR_FLAG_A;
     if (n->op == IR_and || n->op == IR_or || n->op == IR_xor)
         f |= IR_FLAG_A;
     if ((n->kind == SHIFT || n->kind == DOUBLE_SHIFT) && count)
