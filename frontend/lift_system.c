@@ -6,8 +6,16 @@ static ir_ref wide(struct lifter *l, ir_ref v, enum ir_type from) { return lift_
 static ir_ref read64(struct lifter *l, unsigned operand) { return wide(l, lift_read(l, operand), lift_type(l, operand)); }
 static void run(struct lifter *l, enum x86_helper h, ir_ref a, ir_ref b) { lift_call(l, IR_VOID, h, a, b, IR_NONE, IR_NONE); }
 
-/* To the cpu loop at the PC that a helper left in the state. */
-static void leave_at_rip(struct lifter *l) { lift_end_leave_at(l, IR_LEAVE_NEXT, lift_slot_get(l, IR_I64, SLOT(rip))); }
+/* Goes on at the PC that a helper left in the state, or behind the instruction, in the mode that the helper left.  The
+ * machine sets `stop` where something is due first: an interrupt that the new flags let in. */
+static void go_on(struct lifter *l, ir_ref pc)
+{
+    ir_emit(l->b, IR_jump_to, IR_VOID, IR_JUMP_MODE, 0, pc, IR_NONE, IR_NONE, IR_NONE);
+    l->ended = true;
+}
+static void go_on_at_rip(struct lifter *l) { go_on(l, lift_slot_get(l, IR_I64, SLOT(rip))); }
+static void go_on_next(struct lifter *l) { go_on(l, lift_next_pc(l)); }
+/* To the cpu loop: after what may change the machine around the CPU. */
 static void leave_next(struct lifter *l) { lift_end_leave(l, IR_LEAVE_NEXT); }
 
 static bool is_vm86(const struct lifter *l) { return l->mode & X86_MODE_VM; }
@@ -53,7 +61,7 @@ void lift_mov_cr(struct lifter *l, int variant)
     if (to_cr) {
         ir_ref v = lift_gpr_get(l, l->op[1].reg.value);
         run(l, X86_HELPER_cr_write, c64(l, n), lift_is64(l) ? v : wide(l, v, IR_I32));
-        leave_next(l);
+        go_on_next(l);
         return;
     }
     static const int64_t slots[] = {[0] = SLOT(cr0), [2] = SLOT(cr2), [3] = SLOT(cr3), [4] = SLOT(cr4)};
@@ -93,7 +101,7 @@ void lift_clts(struct lifter *l, int variant)
 {
     (void)variant;
     run(l, X86_HELPER_clts, IR_NONE, IR_NONE);
-    leave_next(l);
+    go_on_next(l);
 }
 
 /* SMSW, SLDT, STR: a field to a register (operand size, zero-extended) or 16 bits of memory. */
@@ -170,7 +178,7 @@ static void end_segment_load(struct lifter *l, enum x86_seg seg)
 {
     if (seg == X86_SS)
         run(l, X86_HELPER_shadow_ss, IR_NONE, IR_NONE);
-    leave_next(l);
+    go_on_next(l);
 }
 
 void lift_mov_to_seg(struct lifter *l, int variant)
@@ -233,7 +241,7 @@ static void far_transfer(struct lifter *l, bool call)
         selector = wide(l, lift_load(l, IR_I16, token, n), IR_I16);
     }
     lift_call(l, IR_VOID, X86_HELPER_far_transfer, selector, offset, c64(l, n | (call ? 1 << 8 : 0)), lift_next_pc(l));
-    leave_at_rip(l);
+    go_on_at_rip(l);
 }
 void lift_far_jump(struct lifter *l, int variant) { (void)variant; far_transfer(l, false); }
 void lift_far_call(struct lifter *l, int variant) { (void)variant; far_transfer(l, true); }
@@ -243,19 +251,19 @@ void lift_far_ret(struct lifter *l, int variant)
     (void)variant;
     bool has_imm = l->in.operand_count_visible && lift_is_imm(l, 0);
     run(l, X86_HELPER_far_ret, c64(l, bytes_of(l)), c64(l, has_imm ? (int64_t)l->op[0].imm.value.u : 0));
-    leave_at_rip(l);
+    go_on_at_rip(l);
 }
 
 void lift_iret(struct lifter *l, int size)
 {
     run(l, X86_HELPER_iret, c64(l, size), lift_next_pc(l));
-    leave_at_rip(l);
+    go_on_at_rip(l);
 }
 
 static void software_interrupt(struct lifter *l, unsigned vector, bool guarded)
 {
     lift_call(l, IR_VOID, X86_HELPER_int, c64(l, vector), lift_next_pc(l), c64(l, guarded), IR_NONE);
-    leave_at_rip(l);
+    go_on_at_rip(l);
 }
 void lift_int_n(struct lifter *l, int variant) { (void)variant; software_interrupt(l, (unsigned)l->op[0].imm.value.u & 0xff, true); }
 void lift_int_fixed(struct lifter *l, int vector) { software_interrupt(l, (unsigned)vector, false); } /* INT1, INT3 */
@@ -275,18 +283,18 @@ void lift_syscall(struct lifter *l, int variant)
 {
     (void)variant;
     run(l, X86_HELPER_syscall, lift_next_pc(l), IR_NONE);
-    leave_at_rip(l);
+    go_on_at_rip(l);
 }
 void lift_sysret(struct lifter *l, int helper) /* SYSRET, SYSEXIT */
 {
     run(l, (enum x86_helper)helper, c64(l, l->operand_bits == 64), IR_NONE);
-    leave_at_rip(l);
+    go_on_at_rip(l);
 }
 void lift_sysenter(struct lifter *l, int variant)
 {
     (void)variant;
     run(l, X86_HELPER_sysenter, IR_NONE, IR_NONE);
-    leave_at_rip(l);
+    go_on_at_rip(l);
 }
 
 /* --- MSRs, time, identification */
@@ -310,7 +318,7 @@ void lift_wrmsr(struct lifter *l, int variant)
 {
     (void)variant;
     run(l, X86_HELPER_wrmsr, reg32(l, X86_RCX), edx_eax(l));
-    leave_next(l);
+    go_on_next(l);
 }
 void lift_rdtsc(struct lifter *l, int with_aux)
 {
@@ -380,13 +388,13 @@ void lift_invlpg(struct lifter *l, int variant)
     if (!lift_is64(l) || seg >= X86_FS)
         at = ir_op2(l->b, IR_add, IR_I64, at, lift_slot_get(l, IR_I64, SLOT(seg_base) + 8 * seg));
     run(l, X86_HELPER_invlpg, at, IR_NONE);
-    leave_next(l);
+    go_on_next(l);
 }
 void lift_invpcid(struct lifter *l, int variant)
 {
     (void)variant;
     run(l, X86_HELPER_invpcid, wide(l, lift_gpr_get(l, l->op[0].reg.value), lift_type(l, 0)), lift_operand_linear(l, 1, 16, IR_READ));
-    leave_next(l);
+    go_on_next(l);
 }
 void lift_nothing(struct lifter *l, int variant) { (void)l, (void)variant; } /* INVD, WBINVD: there are no caches */
 
@@ -432,8 +440,8 @@ void lift_set_if(struct lifter *l, int on)
         lift_slot_put(l, IR_I32, SLOT(eflags), ir_op2(l->b, IR_and, IR_I32, f, lift_const(l, IR_I32, ~X86_EFLAGS_IF)));
         return;
     }
-    run(l, X86_HELPER_set_if, c64(l, on), IR_NONE);
-    leave_next(l);
+    run(l, X86_HELPER_set_if, c64(l, on), lift_next_pc(l));
+    go_on_next(l);
 }
 
 void lift_set_ac(struct lifter *l, int on)
@@ -443,7 +451,7 @@ void lift_set_ac(struct lifter *l, int on)
         return;
     }
     run(l, X86_HELPER_eflags_write, c64(l, on ? X86_EFLAGS_AC : 0), c64(l, X86_EFLAGS_AC));
-    leave_next(l);
+    go_on_next(l);
 }
 
 void lift_pushf(struct lifter *l, int size)
@@ -480,7 +488,7 @@ void lift_popf(struct lifter *l, int size)
     else
         run(l, X86_HELPER_eflags_write, value, c64(l, mask)); /* cannot fault: the stack was read before */
     lift_sp_put(l, ir_op2(l->b, IR_add, IR_I64, sp, c64(l, size)));
-    leave_next(l);
+    go_on_next(l);
 }
 
 /* --- Port I/O.  Operand order: IN acc, port; OUT port, acc. */

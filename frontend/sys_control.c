@@ -434,7 +434,7 @@ X86_HELPER_FN(eflags_write)
 
 X86_HELPER_FN(eflags_read) { return x86_eflags_get(&((struct x86_cpu *)cpu)->state); }
 
-/* a: 1 STI, 0 CLI. */
+/* a: 1 STI, 0 CLI; b: PC of the next instruction. */
 X86_HELPER_FN(set_if)
 {
     struct x86_cpu *c86 = cpu;
@@ -450,8 +450,9 @@ X86_HELPER_FN(set_if)
     }
     s->eflags = a ? s->eflags | X86_EFLAGS_IF : s->eflags & ~(uint32_t)X86_EFLAGS_IF;
     if (a && !was) {
-        s->shadow = 1;
-        sys_mode_changed(c86);
+        s->sti = 1;
+        s->sti_pc = b;
+        c86->bus->mode_changed(c86); /* an interrupt may wait */
     }
     return 0;
 }

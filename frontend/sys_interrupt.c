@@ -504,9 +504,11 @@ static bool iret_protected(struct x86_cpu *cpu, unsigned size, uint64_t next_rip
 X86_HELPER_FN(iret)
 {
     struct x86_cpu *c86 = cpu;
-    bool ok = !(c86->state.cr0 & X86_CR0_PE) || c86->state.eflags & X86_EFLAGS_VM ? iret_real(c86, (unsigned)a) : iret_protected(c86, (unsigned)a, b);
-    if (ok)
-        c86->state.nmi_masked = 0;
+    c86->state.nmi_masked = 0; /* whether it faults or not (SDM 3A 6.7.1) */
+    if (!(c86->state.cr0 & X86_CR0_PE) || c86->state.eflags & X86_EFLAGS_VM)
+        iret_real(c86, (unsigned)a);
+    else
+        iret_protected(c86, (unsigned)a, b);
     return 0;
 }
 

@@ -63,7 +63,8 @@ enum ir_access { IR_READ = 1, IR_WRITE = 2, IR_RW = 3, IR_EXEC = 4,
                  IR_SS = 32,           /* a non-canonical address raises #SS, not #GP */
                  IR_AC = 64,           /* a misaligned address raises #AC */
                  IR_TOP = 128          /* bytes that would wrap at 4 GiB raise #GP, or #SS */ };
-enum ir_jump { IR_JUMP, IR_JUMP_CALL, IR_JUMP_RET };
+enum ir_jump { IR_JUMP, IR_JUMP_CALL, IR_JUMP_RET,
+               IR_JUMP_MODE /* a helper may have changed mode or mapping: the successor is looked up in the mode of now */ };
 enum ir_leave { IR_LEAVE_NEXT,   /* mode or mapping may have changed: look the next block up afresh */
                 IR_LEAVE_HALT, IR_LEAVE_SINGLE, IR_LEAVE_FAULT, IR_LEAVE_INTERRUPT, IR_LEAVE_INTERPRET, IR_LEAVE_EXIT };
 enum ir_lane { IR_L8, IR_L16, IR_L32, IR_L64, IR_LF32, IR_LF64, IR_LS32, IR_LS64 /* scalar FP: lowest lane */ };

@@ -295,6 +295,20 @@ static bool debug_step(struct vcpu *v)
     return run != DEBUG_RUN_BLOCK;
 }
 
+/* STI has no shadow of its own while nothing waits, so that translated code goes on behind it; at least one instruction
+ * runs after this was looked at. */
+static void sti_shadow(struct vcpu *v, bool something_waits)
+{
+    struct x86_state *s = &v->cpu.state;
+    if (!s->sti)
+        return;
+    s->sti = 0;
+    if (!something_waits || s->rip != s->sti_pc)
+        return;
+    s->shadow = 1;
+    x86_mode_update(&v->cpu);
+}
+
 static void vcpu_loop(struct vcpu *v)
 {
     struct machine *m = v->machine;
@@ -321,15 +335,16 @@ static void vcpu_loop(struct vcpu *v)
             debug_stop(v);
             continue;
         }
-        bool quiet = m->debug.step && m->debug.quiet;
-        if (s->nmi_pending && !s->nmi_masked && !s->shadow && !quiet) {
+        bool quiet = m->debug.step && m->debug.quiet, interrupt = atomic_load(&m->interrupt_level), nmi = s->nmi_pending;
+        sti_shadow(v, interrupt || nmi);
+        if (nmi && !s->nmi_masked && !s->shadow && !quiet) {
             s->nmi_pending = 0;
             s->halted = 0;
             x86_deliver_nmi(&v->cpu);
             debug_after_instruction(v);
             continue;
         }
-        if (atomic_load(&m->interrupt_level) && interrupt_open(s) && !quiet) {
+        if (interrupt && interrupt_open(s) && !quiet) {
             last = NULL;
             if (take_interrupt(v))
                 debug_after_instruction(v);

@@ -148,7 +148,16 @@ static uint64_t tsc_to_ns(void *ctx, uint64_t tsc)
     return (tsc - m->vcpu->cpu.state.tsc_offset) / TSC_PER_NS;
 }
 
-static void bus_mode_changed(struct x86_cpu *cpu) { softmmu_mode(vcpu_of(cpu)); }
+/* Translated code may go on without the cpu loop: what the loop would do first is asked for by `stop`. */
+static void bus_mode_changed(struct x86_cpu *cpu)
+{
+    struct x86_state *s = &cpu->state;
+    struct machine *m = machine_of(cpu);
+    tb_mode_changed(vcpu_of(cpu));
+    softmmu_mode(vcpu_of(cpu));
+    if ((s->eflags & 1 << 9 && atomic_load(&m->interrupt_level)) || (s->nmi_pending && !s->nmi_masked))
+        __atomic_store_n(&s->stop, 1, __ATOMIC_SEQ_CST);
+}
 static void bus_shutdown(struct x86_cpu *cpu)
 {
     struct machine *m = machine_of(cpu);

@@ -589,17 +589,24 @@ static struct tb *tb_remake(struct vcpu *v, uint64_t phys, uint64_t linear, unsi
     return tb_make(v, phys, linear, versions < SHORT_FROM ? MAX_INSNS : SHORT_INSNS, changing);
 }
 
-struct tb *tb_find(struct vcpu *v)
+void tb_mode_changed(struct vcpu *v)
 {
-    struct x86_state *s = &v->cpu.state;
-    uint64_t linear = tb_linear(s), phys, base = linear - s->rip;
-    unsigned versions;
-    v->stats.lookups++;
+    const struct x86_state *s = &v->cpu.state;
+    uint64_t base = (s->mode & X86_MODE_CODE) == X86_MODE_CODE64 ? 0 : (uint32_t)s->seg_base[X86_CS];
     if (base != v->cs_base) { /* the jump table knows PCs alone */
         v->cs_base = base;
         tb_jumps_clear(v);
     }
     mode_number(v);
+}
+
+struct tb *tb_find(struct vcpu *v)
+{
+    struct x86_state *s = &v->cpu.state;
+    uint64_t linear = tb_linear(s), phys;
+    unsigned versions;
+    v->stats.lookups++;
+    tb_mode_changed(v);
     const struct exec_entry *e = softmmu_fetch(v, linear);
     if (!e)
         return NULL;
