@@ -2,7 +2,6 @@
 import os, re, signal, subprocess, tempfile, time, unittest
 from lib import *
 
-GUEST = ["-kernel", guest("gdb"), "-display", "none"]
 AT = symbols("gdb")
 
 
@@ -27,8 +26,8 @@ class WithGuest(unittest.TestCase):
     def tearDown(self):
         self.dir.cleanup()
 
-    def start(self, *args):
-        p = Process(*GUEST, "-serial", "null", "-gdb", "unix:" + self.path, *args)
+    def start(self, *args, name="gdb"):
+        p = Process("-kernel", guest(name), "-display", "none", "-serial", "null", "-gdb", "unix:" + self.path, *args)
         self.addCleanup(p.close)
         wait_until(lambda: os.path.exists(self.path))
         return p
@@ -122,8 +121,8 @@ class Gdb(WithGuest):
 
 
 class Packets(WithGuest):
-    def connect(self, *args):
-        self.p = self.start("-S", *args)
+    def connect(self, *args, **how):
+        self.p = self.start("-S", *args, **how)
         self.s = Socket(self.path)
         self.addCleanup(self.s.close)
 
@@ -196,6 +195,61 @@ class Packets(WithGuest):
         self.assertEqual(self.ask("mfee00030,4"), "14000500")  # the local APIC's version
         self.assertEqual(self.ask("Qqemu.PhyMemMode:0"), "OK")
         self.assertEqual(self.ask("m1000000,2"), "E14")
+
+    def pc(self):
+        return int.from_bytes(bytes.fromhex(self.ask("p10")), "little")
+
+    def ticks(self, at):
+        return int.from_bytes(bytes.fromhex(self.ask("m%x,4" % at)), "little")
+
+    def test_steps_and_interrupts(self):
+        """By default a step takes no interrupt and no time; QEMU's sstep bits let in either."""
+        at = symbols("tick")
+        for tier in ["interp", "tcg"]:
+            with self.subTest(tier=tier):
+                self.connect("-append", "l", "--tier=" + tier, name="tick")
+                ask = self.ask
+                self.assertEqual((ask("Z0,%x,1" % at["loop"]), ask("c"), ask("c"), ask("z0,%x,1" % at["loop"])), ("OK", "T05thread:01;", "T05thread:01;", "OK"))
+                before, counted = self.ticks(at["ticks"]), int.from_bytes(bytes.fromhex(ask("p0")), "little")
+                places = [at["loop"] + 1, at["loop"] + 2, at["loop"]]  # exactly, one after the other
+                for i in range(300):
+                    self.assertEqual(ask("s"), "T05thread:01;")
+                    self.assertEqual(self.pc(), places[i % 3])
+                self.assertEqual(int.from_bytes(bytes.fromhex(ask("p0")), "little"), counted + 100)
+                self.assertEqual(self.ticks(at["ticks"]), before)
+                self.assertEqual(ask("Qqemu.sstep=3"), "OK")  # time goes on, but no interrupt is let in
+                for i in range(100):
+                    ask("s")
+                    self.assertEqual(self.pc(), places[i % 3])
+                self.assertEqual(ask("Qqemu.sstep=1"), "OK")
+                for i in range(20000):
+                    ask("s")
+                    if not at["loop"] <= self.pc() < at["loop_end"]:
+                        break
+                self.assertEqual(self.pc(), at["tick"])  # before the handler's first instruction
+                ask("s")
+                self.assertEqual(self.pc(), at["tick"] + 1)
+                ask("Z0,%x,1" % at["tick"])
+                for i in range(3):
+                    before = self.ticks(at["ticks"])
+                    self.assertEqual(ask("c"), "T05thread:01;")
+                    self.assertEqual((self.pc(), self.ticks(at["ticks"]) - before), (at["tick"], 1))
+                self.s.send("$k#6b")
+                self.assertEqual(self.p.wait(), 0)
+                self.doCleanups()
+
+    def test_step_over_halt(self):
+        """A step at HLT halts the CPU; the next waits for the interrupt that wakes it."""
+        at = symbols("tick")
+        self.connect("-append", "h", name="tick")
+        ask = self.ask
+        self.assertEqual((ask("Z0,%x,1" % at["halting"]), ask("c"), ask("z0,%x,1" % at["halting"])), ("OK", "T05thread:01;", "OK"))
+        ask("s")
+        self.assertEqual(self.pc(), at["halting"] + 1)
+        ask("s")
+        self.assertEqual(self.pc(), at["halted"])
+        ask("s")
+        self.assertEqual(self.pc(), at["tick"])
 
     def test_garbage(self):
         """Whatever comes over the socket, tierce goes on."""

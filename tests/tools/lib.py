@@ -26,9 +26,9 @@ def text(path):
     return content(path).decode(errors="replace")
 
 
-def run(*args, input="", timeout=SECONDS):
+def run(*args, input="", timeout=SECONDS, **more):
     """To its end: status, standard output, standard error."""
-    r = subprocess.run([TIERCE, *args], input=input, capture_output=True, text=True, errors="replace", timeout=timeout)
+    r = subprocess.run([TIERCE, *args], input=input, capture_output=True, text=True, errors="replace", timeout=timeout, **more)
     return r.returncode, r.stdout, r.stderr
 
 

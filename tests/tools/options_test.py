@@ -126,5 +126,24 @@ class Taken(unittest.TestCase):
         self.assertRegex(run("-version")[1], r"^tierce \d")
 
 
+class Fuzz(unittest.TestCase):
+    def test_random_words(self):
+        """No sequence of words crashes it, and each that is refused is refused in one line."""
+        random = __import__("random").Random(11)
+        options = re.findall(r"^  -([\w-]+)", run("-help")[1], re.M) + ["", "drive", "bios", "x", "-"]
+        values = ["", "0", "-1", "1", "99999999999999999999", "none", "null", "pc", "tcg", "help,", "stdio", "mon:", "mon:mon:stdio", "tcp:", "tcp::", "tcp:::::1", "unix:", "file:", "pty,", ",", ",,,", "=", "a=b",
+                  "in_asm,", ",in_asm", "0x1..", "..", "1+", "1-1", "1..0", "isa-debug-exit,", "isa-debug-exit,iobase=", "qemu64,", "qemu64,+", "486,,+aes", "%s%n%n", "x" * 5000, "\xff\xfe", "size=", "1.5.5G", "1e400", "NaNM", "inf", "json=", "shift="]
+        with tempfile.TemporaryDirectory() as d:  # -D makes files
+            for _ in range(300):
+                args = []
+                for _ in range(random.randrange(1, 5)):
+                    args.append(random.choice(["-", "--"]) + random.choice(options) + random.choice(["", "", "=" + random.choice(values)]))
+                    args += [random.choice(values)] * random.randrange(2)
+                status, out, err = run(*args, "-kernel", "/none", timeout=10, cwd=d)
+                self.assertIn(status, (0, 1, 2), (args, err))
+                if status:
+                    self.assertRegex(err, r"\A(char device .*\n)?tierce: [^\n]+\n\Z", args)
+
+
 if __name__ == "__main__":
     main()

@@ -27,6 +27,7 @@ struct stream {
     const char *label;
     int listener;                    /* -1: none */
     int in, out;                     /* -1: nobody is there */
+    int slave;                       /* of a pty, held so that the master never hangs up; -1: none */
     pthread_mutex_t lock;            /* `out`, against closing it while it is written to */
     bool waits;                      /* for a slow reader; else what it has no room for is lost */
     struct machine *machine;
@@ -129,10 +130,10 @@ static bool open_pty(struct stream *s, char *error, size_t size)
     s->in = s->out = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     if (s->in < 0 || grantpt(s->in) || unlockpt(s->in))
         return failed(s, "open a", error, size);
-    int slave = open(ptsname(s->in), O_RDWR | O_NOCTTY | O_CLOEXEC); /* held, so that the master never hangs up */
-    if (slave >= 0 && tcgetattr(slave, &t) == 0) {
+    s->slave = open(ptsname(s->in), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (s->slave >= 0 && tcgetattr(s->slave, &t) == 0) {
         cfmakeraw(&t);
-        tcsetattr(slave, TCSANOW, &t);
+        tcsetattr(s->slave, TCSANOW, &t);
     }
     fprintf(stderr, "char device redirected to %s (label %s)\n", ptsname(s->in), s->label);
     s->waits = false; /* there may be nobody */
@@ -176,8 +177,9 @@ static bool open_unix(struct stream *s, char *error, size_t size)
     errno = ENAMETOOLONG;
     if (!copy(address.sun_path, sizeof address.sun_path, s->spec.path, strlen(s->spec.path)))
         return failed(s, "use", error, size);
-    if (s->spec.server)
-        unlink(s->spec.path);
+    struct stat st;
+    if (s->spec.server && lstat(s->spec.path, &st) == 0 && S_ISSOCK(st.st_mode))
+        unlink(s->spec.path); /* left by an earlier run */
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool ok = fd >= 0 && use_socket(s, fd, (struct sockaddr *)&address, sizeof address, error, size);
     if (!ok && fd >= 0)
@@ -240,7 +242,7 @@ struct stream *stream_open(const struct stream_spec *spec, const char *label, ch
         snprintf(error, error_size, "out of memory");
         return NULL;
     }
-    *s = (struct stream){.spec = *spec, .label = label, .listener = -1, .in = -1, .out = -1, .timer = -1, .waits = true};
+    *s = (struct stream){.spec = *spec, .label = label, .listener = -1, .in = -1, .out = -1, .slave = -1, .timer = -1, .waits = true};
     pthread_mutex_init(&s->lock, NULL);
     if (open_kind(s, error, error_size) && (!s->spec.wait || wait_for_peer(s, error, error_size)))
         return s;
@@ -256,6 +258,8 @@ void stream_close(struct stream *s)
         close(s->in);
     if (s->out >= 0)
         close(s->out);
+    if (s->slave >= 0)
+        close(s->slave);
     if (s->listener >= 0)
         close(s->listener);
     if (s->listener >= 0 && s->spec.kind == STREAM_UNIX)
