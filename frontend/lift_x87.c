@@ -98,7 +98,6 @@ void lift_x87(struct lifter *l, int variant)
 }
 
 /* --- Control */
-static void by_helper(struct lifter *l) { lift_call(l, IR_VOID, X86_HELPER_x87_control, what(l), linear(l), IR_NONE, IR_NONE); }
 
 /* The control word that begins the operand; one that unmasks an exception changes the mode, and the block ends there. */
 static ir_ref masking_control(struct lifter *l)
@@ -118,12 +117,19 @@ static void load_control(struct lifter *l)
     emit(l, IR_x87_control, IR_VOID, 0, 0, IR_NONE);
 }
 
-/* The helper, and the end of the block where it may have changed the mode. */
-static void control_area(struct lifter *l, bool ends)
+/* The helper, and the end of the block where it may have changed the mode.  seen: a control word that does not, or IR_NONE. */
+static void control_area(struct lifter *l, bool ends, ir_ref seen)
 {
-    by_helper(l);
+    lift_call(l, IR_VOID, X86_HELPER_x87_control, what(l), linear(l), seen, IR_NONE);
     if (ends)
         lift_end_leave(l, IR_LEAVE_NEXT);
+}
+
+static void load_area(struct lifter *l)
+{
+    enum { SEEN = 1 << 16 };
+    ir_ref seen = traps(l) ? lift_const(l, IR_I64, 0) : ir_op2(l->b, IR_or, IR_I64, ir_op1(l->b, IR_zext, IR_I64, masking_control(l)), lift_const(l, IR_I64, SEEN));
+    control_area(l, traps(l), seen);
 }
 
 void lift_x87_control(struct lifter *l, int waits)
@@ -135,7 +141,7 @@ void lift_x87_control(struct lifter *l, int waits)
     switch (l->in.mnemonic) {
     case ZYDIS_MNEMONIC_FLDCW:
         if (traps(l))
-            control_area(l, true);
+            control_area(l, true, IR_NONE);
         else
             load_control(l);
         break;
@@ -145,12 +151,8 @@ void lift_x87_control(struct lifter *l, int waits)
         lift_write(l, 0, emit(l, IR_x87_status, IR_I16, 0, 0, IR_NONE));
         break;
     case ZYDIS_MNEMONIC_FNCLEX: emit(l, IR_x87_clear, IR_VOID, 0, 0, IR_NONE); break;
-    case ZYDIS_MNEMONIC_FNINIT: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FNSTENV: control_area(l, traps(l)); break;
-    case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR:
-        if (!traps(l))
-            masking_control(l);
-        control_area(l, traps(l));
-        break;
+    case ZYDIS_MNEMONIC_FNINIT: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FNSTENV: control_area(l, traps(l), IR_NONE); break;
+    case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR: load_area(l); break;
     default: break; /* FENI, FDISI, FSETPM: nothing since the 387 */
     }
 }

@@ -171,13 +171,17 @@ static bool area_write(struct x86_cpu *cpu, uint64_t at, unsigned size, const ui
     return true;
 }
 
-static void load_area(struct x86_cpu *cpu, uint64_t at, bool narrow, bool registers)
+/* seen: the area's control word as the block has read and judged it, SEEN with it; memory may have changed since. */
+enum { SEEN = 1 << 16 };
+static void load_area(struct x86_cpu *cpu, uint64_t at, bool narrow, bool registers, uint64_t seen)
 {
     struct x86_state *s = &cpu->state;
     unsigned env = narrow ? ENV16 : ENV;
     uint8_t p[ENV + REGISTERS];
     if (!area_read(cpu, at, env + (registers ? REGISTERS : 0), p))
         return;
+    if (seen & SEEN)
+        memcpy(p, &seen, 2);
     env_get(cpu, narrow, p);
     for (unsigned i = 0; i < 8 && registers; i++)
         memcpy(&s->fpr[(s->fptop + i) & 7], p + env + 10 * i, 10);
@@ -202,7 +206,7 @@ static void store_area(struct x86_cpu *cpu, uint64_t at, bool narrow, bool regis
 }
 
 
-/* a: function, bit 28: 16-bit operand size; b: linear address */
+/* a: function, bit 28: 16-bit operand size; b: linear address; c: see load_area */
 X86_HELPER_FN(x87_control)
 {
     struct x86_cpu *c86 = cpu;
@@ -210,7 +214,7 @@ X86_HELPER_FN(x87_control)
     bool narrow = a >> 28 & 1;
     uint64_t v;
     switch (a & (0x700 | ((a & 0xc0) == 0xc0 ? 0xff : 0x38))) { /* of memory: /digit alone */
-    case 0x120: load_area(c86, b, narrow, false); break;      /* FLDENV */
+    case 0x120: load_area(c86, b, narrow, false, c); break;   /* FLDENV */
     case 0x128:                                               /* FLDCW */
         if (x86_mem_read(c86, b, 2, 0, &v)) {
             s->fcw = (v & X86_FCW_VALID) | X86_FCW_ONES;
@@ -218,7 +222,7 @@ X86_HELPER_FN(x87_control)
         }
         break;
     case 0x130: store_area(c86, b, narrow, false); break;     /* FNSTENV */
-    case 0x520: load_area(c86, b, narrow, true); break;       /* FRSTOR */
+    case 0x520: load_area(c86, b, narrow, true, c); break;    /* FRSTOR */
     case 0x530: store_area(c86, b, narrow, true); break;      /* FNSAVE */
     case 0x3e3: init(c86); break;                             /* FNINIT */
     default: break;
