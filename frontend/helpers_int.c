@@ -38,16 +38,37 @@ X86_HELPER_FN(random)
     return c86->bus->random(c86);
 }
 
+/* In plain RAM, at once for all who look: *old becomes what was there. */
+#ifdef __x86_64__
+__attribute__((target("cx16")))
+#endif
+static void exchange_16(void *at, uint64_t old[2], const uint64_t expected[2], const uint64_t desired[2])
+{
+    unsigned __int128 e, d, was;
+    memcpy(&e, expected, 16);
+    memcpy(&d, desired, 16);
+    was = __sync_val_compare_and_swap((unsigned __int128 *)at, e, d);
+    memcpy(old, &was, 16);
+}
+
 /* a: linear address */
 X86_HELPER_FN(cmpxchg16b)
 {
     struct x86_cpu *c86 = cpu;
     struct x86_state *s = &c86->state;
     uint64_t old[2] = {0}, expected[2] = {s->gpr[X86_RAX], s->gpr[X86_RDX]}, desired[2] = {s->gpr[X86_RBX], s->gpr[X86_RCX]};
-    if (!c86->bus->read(c86, a, 16, IR_RW | IR_ALIGNED, old) || !c86->bus->probe(c86, a, 16, IR_RW | IR_ALIGNED))
+    unsigned size = 16;
+    if (!c86->bus->probe(c86, a, 16, IR_RW | IR_ALIGNED))
+        return 0;
+    void *ram = c86->bus->pointer(c86, a, &size, IR_RW);
+    if (s->faulted)
+        return 0;
+    if (ram)
+        exchange_16(ram, old, expected, desired);
+    else if (!c86->bus->read(c86, a, 16, IR_RW | IR_ALIGNED, old))
         return 0;
     bool equal = old[0] == expected[0] && old[1] == expected[1];
-    if (!c86->bus->write(c86, a, 16, IR_RW | IR_ALIGNED, equal ? desired : old)) /* written in either case */
+    if (!ram && !c86->bus->write(c86, a, 16, IR_RW | IR_ALIGNED, equal ? desired : old)) /* written in either case */
         return 0;
     s->flags = equal ? s->flags | IR_FLAG_Z : s->flags & ~(uint32_t)IR_FLAG_Z;
     if (!equal) {

@@ -467,9 +467,8 @@ static bool header_ok(const struct x86_state *s, const uint64_t *h)
     return !compact || !(h[0] & ~h[1]);
 }
 
-X86_HELPER_FN(xrstor)
+static uint64_t xsave_read(struct x86_cpu *c86, uint64_t a, bool b, bool compact)
 {
-    struct x86_cpu *c86 = cpu;
     uint8_t p[LEGACY + 64];
     uint64_t header[8], parts = requested(&c86->state);
     uint32_t mxcsr;
@@ -480,7 +479,7 @@ X86_HELPER_FN(xrstor)
         return 0;
     memcpy(header, p + LEGACY, 64);
     memcpy(&mxcsr, p + 24, 4);
-    if (!header_ok(&c86->state, header) || (parts & XF_SSE && mxcsr & ~(uint32_t)MXCSR_VALID))
+    if ((compact && !(header[1] >> 63)) || !header_ok(&c86->state, header) || (parts & XF_SSE && mxcsr & ~(uint32_t)MXCSR_VALID))
         return fault_code(c86, X86_GP, 0);
     if (parts & XF_X87)
         legacy_get(c86, header[0] & XF_X87 ? p : initial, b);
@@ -490,6 +489,10 @@ X86_HELPER_FN(xrstor)
     }
     return 0;
 }
+
+X86_HELPER_FN(xrstor) { return xsave_read(cpu, a, b, false); }
+/* There is no supervisor state (IA32_XSS is 0): XRSTORS differs in that it takes the compact form alone. */
+X86_HELPER_FN(xrstors) { return xsave_read(cpu, a, b, true); }
 
 X86_HELPER_FN(xgetbv)
 {

@@ -149,6 +149,9 @@ ir_ref lift_next_pc(struct lifter *);                     /* i64: PC of the next
 ir_ref lift_this_pc(struct lifter *);
 void lift_end_jump(struct lifter *);                      /* jump to the next instruction */
 void lift_end_leave(struct lifter *, enum ir_leave);      /* to the cpu loop, PC = next instruction */
+/* Goes on at that PC (i64) in the mode that a helper left.  The machine sets `stop` where something is due first: an
+ * interrupt that the new flags let in. */
+void lift_end_go_on(struct lifter *, ir_ref pc);
 /* To the cpu loop with the PC that a helper gave (i64), e.g. far transfers. */
 void lift_end_leave_at(struct lifter *, enum ir_leave, ir_ref pc);
 static inline unsigned lift_cpl(const struct lifter *l) { return l->mode & X86_MODE_CPL; }

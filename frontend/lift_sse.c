@@ -533,7 +533,7 @@ void lift_sse_ldmxcsr(struct lifter *l, int variant)
         return;
     ir_ref v = lift_resize(l, lift_read(l, 0), IR_I32, IR_I64, false);
     lift_call(l, IR_VOID, X86_HELPER_ldmxcsr, v, IR_NONE, IR_NONE, IR_NONE);
-    lift_end_leave(l, IR_LEAVE_NEXT); /* unmasking changes the mode */
+    lift_end_go_on(l, lift_next_pc(l)); /* unmasking changes the mode */
 }
 
 void lift_sse_stmxcsr(struct lifter *l, int variant)
@@ -553,7 +553,7 @@ void lift_fx_area(struct lifter *l, int variant)
     ir_ref at = lift_operand_linear(l, 0, 512, (variant & 0xff) == X86_HELPER_fxsave ? IR_WRITE : IR_READ);
     lift_call(l, IR_VOID, (enum x86_helper)(variant & 0xff), at, lift_const(l, IR_I64, variant >> 8), IR_NONE, IR_NONE);
     if ((variant & 0xff) == X86_HELPER_fxrstor)
-        lift_end_leave(l, IR_LEAVE_NEXT);
+        lift_end_go_on(l, lift_next_pc(l));
 }
 
 void lift_xsave_area(struct lifter *l, int variant)
@@ -567,10 +567,11 @@ void lift_xsave_area(struct lifter *l, int variant)
         return;
     }
     enum x86_helper h = (enum x86_helper)(variant & 0xff);
-    ir_ref at = lift_operand_linear(l, 0, 64, h == X86_HELPER_xrstor ? IR_READ : IR_WRITE);
+    bool restores = h == X86_HELPER_xrstor || h == X86_HELPER_xrstors;
+    ir_ref at = lift_operand_linear(l, 0, 64, restores ? IR_READ : IR_WRITE);
     lift_call(l, IR_VOID, h, at, lift_const(l, IR_I64, variant >> 8), IR_NONE, IR_NONE);
-    if (h == X86_HELPER_xrstor)
-        lift_end_leave(l, IR_LEAVE_NEXT);
+    if (restores)
+        lift_end_go_on(l, lift_next_pc(l));
 }
 
 void lift_xgetbv(struct lifter *l, int variant)

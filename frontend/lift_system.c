@@ -6,15 +6,8 @@ static ir_ref wide(struct lifter *l, ir_ref v, enum ir_type from) { return lift_
 static ir_ref read64(struct lifter *l, unsigned operand) { return wide(l, lift_read(l, operand), lift_type(l, operand)); }
 static void run(struct lifter *l, enum x86_helper h, ir_ref a, ir_ref b) { lift_call(l, IR_VOID, h, a, b, IR_NONE, IR_NONE); }
 
-/* Goes on at the PC that a helper left in the state, or behind the instruction, in the mode that the helper left.  The
- * machine sets `stop` where something is due first: an interrupt that the new flags let in. */
-static void go_on(struct lifter *l, ir_ref pc)
-{
-    ir_emit(l->b, IR_jump_to, IR_VOID, IR_JUMP_MODE, 0, pc, IR_NONE, IR_NONE, IR_NONE);
-    l->ended = true;
-}
-static void go_on_at_rip(struct lifter *l) { go_on(l, lift_slot_get(l, IR_I64, SLOT(rip))); }
-static void go_on_next(struct lifter *l) { go_on(l, lift_next_pc(l)); }
+static void go_on_at_rip(struct lifter *l) { lift_end_go_on(l, lift_slot_get(l, IR_I64, SLOT(rip))); }
+static void go_on_next(struct lifter *l) { lift_end_go_on(l, lift_next_pc(l)); }
 /* To the cpu loop: after what may change the machine around the CPU. */
 static void leave_next(struct lifter *l) { lift_end_leave(l, IR_LEAVE_NEXT); }
 

@@ -122,7 +122,7 @@ static void control_area(struct lifter *l, bool ends, ir_ref seen)
 {
     lift_call(l, IR_VOID, X86_HELPER_x87_control, what(l), linear(l), seen, IR_NONE);
     if (ends)
-        lift_end_leave(l, IR_LEAVE_NEXT);
+        lift_end_go_on(l, lift_next_pc(l));
 }
 
 static void load_area(struct lifter *l)

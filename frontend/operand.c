@@ -423,6 +423,12 @@ void lift_ud(struct lifter *l) { lift_raise(l, X86_UD, false, 0); }
 void lift_end_leave(struct lifter *l, enum ir_leave reason) { leave(l, reason, lift_next_offset(l), IR_NONE); }
 void lift_end_leave_at(struct lifter *l, enum ir_leave reason, ir_ref pc) { leave(l, reason, 0, pc); }
 
+void lift_end_go_on(struct lifter *l, ir_ref pc)
+{
+    ir_emit(l->b, IR_jump_to, IR_VOID, IR_JUMP_MODE, 0, pc, IR_NONE, IR_NONE, IR_NONE);
+    l->ended = true;
+}
+
 void lift_end_jump(struct lifter *l)
 {
     ir_emit(l->b, IR_jump, IR_VOID, 0, lift_next_offset(l), IR_NONE, IR_NONE, IR_NONE, IR_NONE);

@@ -4,7 +4,7 @@
 enum { IA32_TSC = 0x10, IA32_PLATFORM_ID = 0x17, IA32_APIC_BASE = 0x1b, IA32_FEATURE_CONTROL = 0x3a, IA32_TSC_ADJUST = 0x3b,
        IA32_UCODE_WRITE = 0x79, IA32_UCODE_REV = 0x8b, IA32_MTRRCAP = 0xfe, IA32_SYSENTER_CS = 0x174, IA32_SYSENTER_ESP = 0x175,
        IA32_SYSENTER_EIP = 0x176, IA32_MCG_CAP = 0x179, IA32_MCG_STATUS = 0x17a, IA32_PERF_STATUS = 0x198, IA32_MISC_ENABLE = 0x1a0,
-       IA32_DEBUGCTL = 0x1d9, IA32_MTRR_PHYS = 0x200, IA32_PAT = 0x277, IA32_MTRR_DEF = 0x2ff, IA32_TSC_DEADLINE = 0x6e0,
+       IA32_DEBUGCTL = 0x1d9, IA32_MTRR_PHYS = 0x200, IA32_PAT = 0x277, IA32_MTRR_DEF = 0x2ff, IA32_TSC_DEADLINE = 0x6e0, IA32_XSS = 0xda0,
        APIC_BASE_X2APIC = 1 << 10, X2APIC_FIRST = 0x800, X2APIC_LAST = 0x8ff };
 #define EFER 0xc0000080u
 #define STAR 0xc0000081u
@@ -82,7 +82,7 @@ static bool is_apic(const struct x86_cpu *cpu, uint32_t msr)
 static bool own_msr(const struct x86_cpu *cpu, uint32_t msr)
 {
     static const struct { uint32_t msr; uint8_t features[3]; } rows[] = {
-        {IA32_TSC, {X86_FEATURE_TSC}}, {IA32_TSC_ADJUST, {X86_FEATURE_TSC_ADJUST}}, {IA32_MTRRCAP, {X86_FEATURE_MTRR}}, {IA32_PAT, {X86_FEATURE_PAT}},
+        {IA32_TSC, {X86_FEATURE_TSC}}, {IA32_TSC_ADJUST, {X86_FEATURE_TSC_ADJUST}}, {IA32_MTRRCAP, {X86_FEATURE_MTRR}}, {IA32_PAT, {X86_FEATURE_PAT}}, {IA32_XSS, {X86_FEATURE_XSAVES}},
         {EFER, {X86_FEATURE_SYSCALL, X86_FEATURE_LM, X86_FEATURE_NX}}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (unsigned k = 0; k < 3 && rows[i].msr == msr; k++)
@@ -114,6 +114,7 @@ static bool read_msr(struct x86_cpu *cpu, uint32_t msr, uint64_t *v)
         case IA32_TSC_ADJUST: *v = s->tsc_adjust; break;
         case IA32_MTRRCAP: *v = 0x508; break; /* eight variable, fixed, write combining */
         case IA32_PAT: *v = s->pat; break;
+        case IA32_XSS: *v = 0; break; /* no supervisor state */
         case EFER: *v = s->efer; break;
         default: return false;
         }
@@ -184,6 +185,7 @@ static bool write_msr(struct x86_cpu *cpu, uint32_t msr, uint64_t v)
         s->tsc_adjust = v;
         return true;
     case IA32_PAT: return pat_write(s, v);
+    case IA32_XSS: return !v;
     case EFER: return efer_write(cpu, v);
     default: return false;
     }

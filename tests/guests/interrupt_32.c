@@ -106,6 +106,21 @@ static void local_apic(void)
     outb(PIC1 + 1, 0xfa);
 }
 
+/* NMIs, which the CPU sends to itself through the local APIC. */
+static void nmis(void)
+{
+    if (!has(1, 3, 9))
+        return;
+    r = kernel(KASM("movl $0, 0xfee00310; movl $0x4400, 0xfee00300; 1: jmp 1b"));
+    EXPECT("an NMI comes with IF clear", &r, NMI, NONE, 20);
+    idt_set(NMI, KCODE, (u32)KASM("movl $0x4400, 0xfee00300; mov $1000, %ecx; 1: loop 1b; nop"), A_PRESENT | 14, 0);
+    OK("another waits while the first is handled", &r), CHECK_EQ("ECX", ev.r.cx, 0);
+    idt_default(NMI);
+    r = kernel(KASM("nop; 1: jmp 1b")); /* `run` enters it by IRET, which lets the NMI in */
+    EXPECT("until IRET", &r, NMI, NONE, 0);
+    r = kernel(KASM("mov $100, %ecx; 1: loop 1b")), OK("and only once", &r);
+}
+
 static void fpu_errors(void)
 {
     word cr0 = get_cr0();
@@ -133,5 +148,6 @@ void guest_main(void)
     windows();
     halts();
     local_apic();
+    nmis();
     fpu_errors();
 }
