@@ -329,8 +329,9 @@ unsigned use_in(struct tcg *t, ir_ref r, unsigned reg)
 {
     struct bank *b = &t->bank[INT];
     int64_t c;
-    if (!const_of(t, r, &c) && t->v[r].reg == NO_REG)
-        use(t, r);
+    bool partial = t->b->insns[r].op == IR_translate && !t->v[r].whole;
+    if (!const_of(t, r, &c) && t->v[r].reg == NO_REG && (t->v[r].spill == NO_REG || partial))
+        use(t, r); /* not there yet; what is spilled comes straight into the register */
     if (b->owner[reg] == r && t->v[r].last <= t->now) {
         drop_owner(t, b, reg); /* ends here: the register is the caller's */
         b->locked |= REG_BIT(reg);

@@ -646,9 +646,9 @@ static void do_call(struct tcg *t, const struct ir_insn *i, ir_ref self)
     const struct ir_helper *h = &t->g->helpers[i->imm];
     flags_settle(t);
     spill_for_call(t, h->writes);
-    arguments(t, i->arg, 4);
     if ((h->reads | h->writes) & IR_S_VECTOR)
-        tcg_mxcsr_sync(t);
+        tcg_mxcsr_sync(t); /* needs a register: before the arguments take theirs */
+    arguments(t, i->arg, 4);
     store_pc(t, pc_at(t, t->insn_offset));
     emit_call(t, (const void *)h->fn);
     call_done(t, h->writes);
@@ -907,6 +907,7 @@ static void pack_operands(struct tcg *t, const struct ir_insn *i)
     for (unsigned k = i->op == IR_flags_of; k < 4; k++)
         if (i->arg[k] != IR_NONE && t->b->insns[i->arg[k]].op == IR_flags_of && t->v[i->arg[k]].deferred)
             use(t, i->arg[k]);
+    t->bank[INT].locked = 0; /* what the packing needed is done with */
 }
 
 static void emit_block(struct tcg *t)

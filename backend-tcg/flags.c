@@ -394,14 +394,15 @@ static void shift_again(struct tcg *t, const struct ir_insn *p, ir_ref old)
     gpr_take(t, RAX);
     if (is_double(p->op))
         use(t, p->arg[1]);
-    unsigned r = gpr_temp(t), a = use(t, p->arg[0]);
-    emit_mov(t, r, a);
-    if (through_carry)
-        use(t, p->arg[2]);
+    unsigned r = gpr_temp(t);
+    use_in(t, p->arg[0], r);
     if (old != IR_NONE)
         flags_restore(t, old);
-    if (through_carry)
-        carry_in(t, p->arg[2]);
+    if (through_carry) { /* by RAX: there is no register to spare */
+        use_in(t, p->arg[2], RAX);
+        emit_rr(t, 0, 0x0fba, 4, 4, RAX); /* bt eax, 8 */
+        put8(t, 8);
+    }
     shift_apply(t, p, r);
 }
 
