@@ -182,6 +182,7 @@ static bool tcg_init(void)
     static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
     memset(jumps, 0xff, sizeof jumps);
     vcpu.tcg.jumps = jumps;
+    vcpu.tcg.mode_tag = 1ull << 48; /* options.mode_id */
     vcpu.tcg.slow_translate = slow_translate;
     oracle_resume = resume;
     if (read && write)
