@@ -33,6 +33,15 @@ enum stats_clock { /* indices into struct stats; those of unit cycles are the cl
 };
 static inline uint64_t cycles(void) { return __builtin_ia32_rdtsc(); }
 
+/* --- Memory for translations (arena.c) */
+enum { ARENA_KINDS = 17 };
+struct arena_chunk;
+struct arena_piece;
+struct arena { struct arena_piece *freed[ARENA_KINDS]; /* by size in 64 bytes */ char *at; size_t left; struct arena_chunk *chunks; };
+void *arena_new(struct arena *, size_t size);
+void arena_free(struct arena *, void *, size_t size); /* the size that it was made with */
+void arena_end(struct arena *);
+
 /* --- TranslationBlocks (tb.c) */
 struct tb;
 struct tb_link { struct tb *from, *to; struct tb_link *next, **prev; uint8_t exit; };
@@ -49,7 +58,8 @@ struct tb {
     uint16_t bytes, insns;
     uint8_t state;
     bool straddles, asked_for;      /* asked_for: looked up since it was last isolated */
-    struct tb *hash_next;           /* of the dead: the next one */
+    uint16_t copied;                /* bytes of room in `copy` */
+    struct tb *hash_next, **hash_prev; /* of the dead: the next one */
     struct tb *after, *before;      /* in the code buffer's ring (code_ring.c) */
     struct tb_part parts[2];
     struct tb_link *links;          /* one a chainable exit */
@@ -69,6 +79,7 @@ struct tb_store {
     struct tb *hash[TB_HASH];
     struct code_page **pages; uint64_t page_count;  /* one a RAM page, where it has or had code */
     struct tb *dead;
+    struct arena arena;
     size_t count, max;
     struct tcg_buffer *buffer; size_t buffer_size, at;
     struct tb *ahead, *aging;       /* the ring: next behind `at`; next to be isolated */
@@ -115,7 +126,7 @@ struct vcpu {
     struct machine *machine;
     struct softmmu mmu;
     struct tb_store tbs;
-    struct tcg_jump *jumps; struct jump_flush jump_flush;
+    struct tcg_jump jumps[TCG_JUMP_ENTRIES]; struct jump_flush jump_flush;
     struct tb *interpreted; bool *interpreted_stop; /* the block that the interpreter runs, and how to make it leave */
     uint32_t mode; uint64_t mode_id, cs_base;
     bool in_block;                  /* runs a whole block: not every instruction comes back to the loop */

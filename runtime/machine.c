@@ -397,8 +397,10 @@ void machine_reset_now(struct machine *m)
 static struct vcpu *vcpu_new(struct machine *m)
 {
     struct vcpu *v;
-    if (posix_memalign((void **)&v, 64, sizeof *v))
+    const size_t huge = 2 << 20; /* look-ups go all over it: better under one host TLB entry */
+    if (posix_memalign((void **)&v, huge, (sizeof *v + huge - 1) & ~(huge - 1)))
         return NULL;
+    madvise(v, (sizeof *v + huge - 1) & ~(huge - 1), MADV_HUGEPAGE);
     memset(v, 0, sizeof *v);
     v->machine = m;
     v->cpu.model = m->model;

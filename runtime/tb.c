@@ -23,11 +23,10 @@ bool tb_store_init(struct vcpu *v, size_t buffer_size)
     s->page_count = (v->machine->config.ram_size + PAGE - 1) / PAGE;
     s->pages = calloc(s->page_count, sizeof *s->pages);
     s->max = kind ? KIND_BLOCKS : MAX_BLOCKS;
-    v->jumps = malloc(TCG_JUMP_ENTRIES * sizeof *v->jumps);
     ir_block_init(&s->scratch);
     for (unsigned i = 0; i < TB_SINGLES; i++)
         ir_block_init(&s->singles[i].ir);
-    if (!code_ring_init(s, buffer_size < most ? buffer_size : most) || !s->pages || !v->jumps)
+    if (!code_ring_init(s, buffer_size < most ? buffer_size : most) || !s->pages)
         return false;
     v->tcg.jumps = v->jumps;
     tb_jumps_clear(v);
@@ -115,15 +114,16 @@ static void jump_set(struct vcpu *v, const struct tb *tb, bool global)
         f->local[f->local_count - 1] = (uint16_t)index;
 }
 
-static void tb_free(struct tb *tb)
+static void tb_free(struct vcpu *v, struct tb *tb)
 {
+    struct arena *a = &v->tbs.arena;
     if (tb->ir)
         ir_block_free(tb->ir);
     free(tb->ir);
-    free(tb->links);
+    arena_free(a, tb->links, tb->code.exit_count * sizeof *tb->links);
     free(tb->open);
     free(tb->code.sites);
-    free(tb);
+    arena_free(a, tb, sizeof *tb + tb->copied);
 }
 
 void tb_reap(struct vcpu *v)
@@ -131,7 +131,7 @@ void tb_reap(struct vcpu *v)
     while (v->tbs.dead) {
         struct tb *tb = v->tbs.dead;
         v->tbs.dead = tb->hash_next;
-        tb_free(tb);
+        tb_free(v, tb);
     }
 }
 
@@ -258,10 +258,8 @@ static void tb_forget(struct vcpu *v, struct tb *tb)
     if (tb->state == TB_LIVE)
         code_pages_deaden(v, tb);
     code_pages_remove(v, tb);
-    struct tb **at = &v->tbs.hash[tb->hash];
-    while (*at != tb)
-        at = &(*at)->hash_next;
-    *at = tb->hash_next;
+    if ((*tb->hash_prev = tb->hash_next))
+        tb->hash_next->hash_prev = tb->hash_prev;
     tb->state = TB_GONE;
     tb->asked_for = false;
 }
@@ -368,6 +366,7 @@ static void optimise(struct vcpu *v, struct ir_block *block)
 static bool keep_ir(struct tb *tb, struct tb_store *s)
 {
     tb->code_at = tb->code_end = (uint32_t)s->at;
+    tb->code = (struct tcg_block){0}; /* whatever the backend came to before it gave up */
     if (!(tb->ir = malloc(sizeof *tb->ir)))
         return false;
     *tb->ir = s->scratch;
@@ -382,9 +381,10 @@ static bool keep_ir(struct tb *tb, struct tb_store *s)
 /* The block that is made from the lifted IR. */
 static struct tb *tb_new(struct vcpu *v, uint64_t phys, const struct ir_block *ir)
 {
-    struct tb *tb = calloc(1, sizeof *tb + ir->guest_bytes);
+    struct tb *tb = arena_new(&v->tbs.arena, sizeof *tb + ir->guest_bytes);
     if (!tb)
         return NULL;
+    tb->copied = (uint16_t)ir->guest_bytes;
     tb->pc = v->cpu.state.rip;
     tb->mode = v->cpu.state.mode;
     tb->phys = phys;
@@ -414,7 +414,7 @@ static bool emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
     enum stats_clock before = stats_enter(v, STATS_emit);
     enum tcg_result result = code_ring_emit(v, tb, ir);
     stats_enter(v, before);
-    if (result != TCG_OK || !(tb->links = calloc(tb->code.exit_count + 1, sizeof *tb->links)))
+    if (result != TCG_OK || (tb->code.exit_count && !(tb->links = arena_new(&v->tbs.arena, tb->code.exit_count * sizeof *tb->links))))
         return false;
     v->stats.code_bytes += tb->code.code_size;
     if (v->machine->config.trace & TRACE_OUT_ASM)
@@ -456,7 +456,7 @@ static struct tb *translate(struct vcpu *v, uint64_t phys, unsigned insns, const
     if (done && open_keep(tb, ir))
         return tb;
     if (tb)
-        tb_free(tb);
+        tb_free(v, tb);
     return NULL;
 }
 
@@ -464,8 +464,10 @@ static void tb_index(struct vcpu *v, struct tb *tb)
 {
     struct tb_store *s = &v->tbs;
     tb->hash = hash_of(tb->phys, tb->pc, tb->mode);
-    tb->hash_next = s->hash[tb->hash];
-    s->hash[tb->hash] = tb;
+    tb->hash_prev = &s->hash[tb->hash];
+    if ((tb->hash_next = *tb->hash_prev))
+        tb->hash_next->hash_prev = &tb->hash_next;
+    *tb->hash_prev = tb;
     code_ring_add(s, tb);
 }
 
@@ -486,7 +488,7 @@ static struct tb *tb_make(struct vcpu *v, uint64_t phys, uint64_t linear, unsign
     parts_find(v, tb);
     copy_bytes(v, tb);
     if (!code_pages_add(v, tb)) {
-        tb_free(tb);
+        tb_free(v, tb);
         return NULL;
     }
     code_pages_enliven(v, tb);
@@ -631,11 +633,11 @@ void tb_flush_all(struct vcpu *v)
 
 void tb_store_free(struct vcpu *v)
 {
-    if (v->tbs.pages && v->jumps)
+    if (v->tbs.pages)
         tb_flush_all(v);
     tb_reap(v);
+    arena_end(&v->tbs.arena);
     free(v->tbs.pages);
-    free(v->jumps);
     ir_block_free(&v->tbs.scratch);
     for (unsigned i = 0; i < TB_SINGLES; i++)
         ir_block_free(&v->tbs.singles[i].ir);
