@@ -115,6 +115,32 @@ static void pointers(void)
     CHECK_EQ("it clears FIP", area[3], 0);
 }
 
+/* In virtual-8086 mode the pointers are linear addresses, with the opcode beside them (SDM 1 figures 8-10, 8-12). */
+static void real_format(void)
+{
+    enum { CS16 = 0x2000, DS16 = 0x2500, LENGTH = 64 };
+    void *code = ASM16("fninit; fldcw 0x40(%bx); fld1; fdivs 0x44(%bx); fnstenv (%bx); data32 fnstenv 0x10(%bx); fnclex;"
+                       "fninit; data32 fldenv 0x10(%bx); data32 fnstenv 0x50(%bx)");
+    const u16 *narrow = (const u16 *)(DS16 << 4);
+    const u32 *wide = (const u32 *)((DS16 << 4) + 0x10), *again = (const u32 *)((DS16 << 4) + 0x50);
+    u32 ip = (selectors ? CS16 << 4 : 0) + 7, dp = (selectors ? DS16 << 4 : 0) + 0x44, fop = 0x077;
+    memcpy((void *)(CS16 << 4), code, LENGTH);
+    memset((void *)(DS16 << 4), 0, 0x80);
+    *(u16 *)((DS16 << 4) + 0x40) = ZERO_DIVIDE_UNMASKED;
+    r = (struct regs){.ip = 0, .flags = FLAG_FIXED | FLAG_VM | FLAG_IOPL, .cs = CS16, .ds = DS16, .ss = 0x3000, .sp = 0x8000};
+    OK("virtual-8086 mode", &r);
+    CHECK_EQ("16 bits: FIP", narrow[3], ip & 0xffff);
+    CHECK_EQ("16 bits: FIP and FOP", narrow[4], (ip >> 4 & 0xf000) | fop);
+    CHECK_EQ("16 bits: FDP", narrow[5], dp & 0xffff);
+    CHECK_EQ("16 bits: FDP's top", narrow[6], dp >> 4 & 0xf000);
+    CHECK_EQ("32 bits: FIP", wide[3] & 0xffff, ip & 0xffff);
+    CHECK_EQ("32 bits: FIP and FOP", wide[4], (ip >> 16 << 12) | fop);
+    CHECK_EQ("32 bits: FDP", wide[5] & 0xffff, dp & 0xffff);
+    CHECK_EQ("32 bits: FDP's top", wide[6], dp >> 16 << 12);
+    CHECK("FLDENV loads what FNSTENV stored", !memcmp(wide + 2, again + 2, 5 * sizeof *wide));
+    asm volatile("fninit");
+}
+
 /* MMX on the same registers (SDM 1 9.6.2). */
 static void mmx(void)
 {
@@ -142,5 +168,6 @@ void guest_main(void)
     becomes_pending();
     changing();
     pointers();
+    real_format();
     mmx();
 }
