@@ -532,7 +532,8 @@ static void main_loop_once(struct machine *m)
     pthread_mutex_lock(&m->lock);
     unsigned n = m->watch_count;
     memcpy(watches, m->watches, sizeof watches);
-    uint64_t deadline = m->config.icount || m->paused ? UINT64_MAX : clock_next_deadline(&m->clock), now = machine_now(m);
+    uint64_t deadline = m->config.icount || m->paused ? UINT64_MAX : clock_next_deadline(&m->clock);
+    uint64_t now = deadline == UINT64_MAX ? 0 : machine_now(m); /* counted time is the vCPU's alone */
     pthread_mutex_unlock(&m->lock);
     fds[0] = (struct pollfd){m->wake_fd, POLLIN, 0};
     for (unsigned i = 0; i < n; i++)

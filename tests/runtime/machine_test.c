@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* 32 bit, at 0x100000.  Says the letter at `letter`, waits for a byte on COM1, adds the letter 100000 times to memory
+/* 32 bit, at 0x100000.  Says the letter at `letter`, waits for a byte on COM1, adds the letter 1500 times to memory
  * that all machines use, rewrites its own code on the way, says the letter again if all is right, ends with the letter. */
 __asm__(".pushsection .rodata\n"
         ".code32\n"
@@ -16,13 +16,13 @@ __asm__(".pushsection .rodata\n"
         "  mov %ebx, %eax\n out %al, $0xe9\n"
         "  movl $0, 0x200000\n"
         "1: mov $0x3fd, %edx\n in (%dx), %al\n test $1, %al\n jz 1b\n"
-        "  mov $100000, %ecx\n"
+        "  mov $1500, %ecx\n"
         "2: add %ebx, 0x200000\n"
         "  mov %cl, 0x100000 + count_patched + 1 - count_begin\n" /* MOV AL's operand: rewritten each time */
         "count_patched: mov $0, %al\n"
         "  cmp %cl, %al\n jne 3f\n"
         "  dec %ecx\n jnz 2b\n"
-        "  imul $100000, %ebx, %eax\n cmp %eax, 0x200000\n jne 3f\n"
+        "  imul $1500, %ebx, %eax\n cmp %eax, 0x200000\n jne 3f\n"
         "  mov %ebx, %eax\n jmp 4f\n"
         "3: mov $'!', %al\n"
         "4: out %al, $0xe9\n mov %ebx, %eax\n mov $0x501, %edx\n out %al, (%dx)\n"

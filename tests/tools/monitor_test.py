@@ -92,9 +92,9 @@ class Commands(unittest.TestCase):
         """The guest's own tables, in the form that QEMU gives them."""
         with Process("-kernel", guest("gdb"), "-serial", "null", "-monitor", "stdio") as p:
             def counter():
-                p.type("p $efer & 0x400\n")
-                return p.expect(r"0x[04]+\n").group(0) == "0x400\n"
-            wait_until(counter)
+                p.type("xp/1d %d\n" % AT["counter"])
+                return int(p.expect(r"%016x: +(-?\d+)\n" % AT["counter"]).group(1))
+            wait_until(lambda: counter() > 1000)  # by then it counts in long mode
             p.type("stop\ninfo mem\n")
             p.expect(r"0000000000000000-0000000000800000 0000000000800000 -rw\n")
             p.type("info tlb\n")

@@ -251,17 +251,22 @@ class Sockets(unittest.TestCase):
                 s.close()
 
     def test_tcp_client(self):
-        with socket.socket() as server:
-            server.bind(("127.0.0.1", 0))
-            server.listen()
-            with Process("-kernel", guest("talk"), "-serial", "tcp:127.0.0.1:%d" % server.getsockname()[1]) as p:
-                s, _ = server.accept()
-                r = Reader(s.fileno())
-                r.expect("ready")
-                s.sendall(b"aq")
-                r.expect(r"\[a\]")
-                self.assertEqual(p.wait(), 3)
-                s.close()
+        for family, address, words in [(socket.AF_INET, "127.0.0.1", "127.0.0.1"), (socket.AF_INET6, "::1", "[::1]")]:
+            with self.subTest(address=address), socket.socket(family) as server:
+                try:
+                    server.bind((address, 0))
+                except OSError:
+                    self.assertEqual(family, socket.AF_INET6)  # a host without IPv6
+                    continue
+                server.listen()
+                with Process("-kernel", guest("talk"), "-serial", "tcp:%s:%d" % (words, server.getsockname()[1])) as p:
+                    s, _ = server.accept()
+                    r = Reader(s.fileno())
+                    r.expect("ready")
+                    s.sendall(b"aq")
+                    r.expect(r"\[a\]")
+                    self.assertEqual(p.wait(), 3)
+                    s.close()
 
     def test_pty(self):
         with Process("-kernel", guest("talk"), "-serial", "pty") as p:

@@ -42,7 +42,9 @@ static bool register_value(const struct x86_state *s, const char *name, size_t n
 {
     if (n == 6 && !strncmp(name, "eflags", 6))
         return *v = x86_eflags_get(s), true;
-    if ((n == 2 && !strncmp(name, "pc", 2)) || (n == 3 && !strncmp(name, "eip", 3)))
+    if (n == 2 && !strncmp(name, "pc", 2)) /* linear, so that x/i $pc shows what runs */
+        return *v = (s->mode & X86_MODE_CODE) == X86_MODE_CODE64 ? s->rip : (uint32_t)(s->seg_base[X86_CS] + s->rip), true;
+    if (n == 3 && !strncmp(name, "eip", 3))
         return *v = s->rip, true;
     if (segment_part(s, name, n, v) || slot(s, name, n, v))
         return true;

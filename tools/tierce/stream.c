@@ -76,7 +76,8 @@ static bool parse_tcp(const char *at, struct stream_spec *s)
     if (!host || host == all || strspn(at + host, "0123456789") < all - host || atol(at + host) > 65535)
         return false;
     s->kind = STREAM_TCP;
-    return copy(s->path, sizeof s->path, at, host - 1) && copy(s->port, sizeof s->port, at + host, all - host) && parse_flags(at + all, s);
+    bool brackets = host > 2 && at[0] == '[' && at[host - 2] == ']'; /* an IPv6 address */
+    return copy(s->path, sizeof s->path, at + brackets, host - 1 - 2 * (size_t)brackets) && copy(s->port, sizeof s->port, at + host, all - host) && parse_flags(at + all, s);
 }
 
 bool stream_parse(const char *text, struct stream_spec *s)
