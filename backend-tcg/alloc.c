@@ -281,7 +281,7 @@ static void load_into(struct tcg *t, struct bank *b, ir_ref r, unsigned reg)
     else if (v->spill != NO_REG)
         fill(t, b, v, reg);
     else
-        t->complex = true; /* nothing defined it: not a block that the verifier lets through */
+        t->complex = true;
 }
 
 static unsigned use_any(struct tcg *t, struct bank *b, ir_ref r)
@@ -329,9 +329,10 @@ unsigned use_in(struct tcg *t, ir_ref r, unsigned reg)
 {
     struct bank *b = &t->bank[INT];
     int64_t c;
-    bool partial = t->b->insns[r].op == IR_translate && !t->v[r].whole;
-    if (!const_of(t, r, &c) && t->v[r].reg == NO_REG && (t->v[r].spill == NO_REG || partial))
-        use(t, r); /* not there yet; what is spilled comes straight into the register */
+    if (!const_of(t, r, &c) && t->v[r].reg == NO_REG && t->v[r].spill == NO_REG)
+        use(t, r); /* deferred flags; what is spilled comes straight into the register */
+    if (t->b->insns[r].op == IR_translate && !t->v[r].whole)
+        make_whole(t, r);
     if (b->owner[reg] == r && t->v[r].last <= t->now) {
         drop_owner(t, b, reg); /* ends here: the register is the caller's */
         b->locked |= REG_BIT(reg);
@@ -410,6 +411,7 @@ void call_done(struct tcg *t, unsigned writes)
         struct bank *b = &t->bank[name];
         while (b->busy)
             drop_owner(t, b, (unsigned)__builtin_ctz(b->busy));
+        b->locked = 0;
         while (b->aliased && writes & (name == INT ? IR_S_GPR : IR_S_VECTOR))
             aliases_clear(t, b, (unsigned)__builtin_ctz(b->aliased), IR_NONE);
     }

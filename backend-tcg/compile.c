@@ -715,6 +715,7 @@ static void alias(struct tcg *t, const struct ir_insn *i, ir_ref self)
 static void emit_one(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     tcg_x87_before(t, i);
+    t->bank[INT].locked = 0;
     switch ((enum ir_op)i->op) {
     case IR_insn:
         t->insn_offset = (uint32_t)i->imm;

@@ -45,7 +45,8 @@ bool flags_can_defer(const struct tcg *t, ir_ref flags)
     if (p->type > IR_I64)
         return false;
     if (old != IR_NONE)
-        return (keeps_carry(t, flags) || (f->aux == IR_M_ALL && by_variable(t, p))) && !(t->v[old].deferred && stands_on_older(t, old));
+        return (keeps_carry(t, flags) || (f->aux == IR_M_ALL && by_variable(t, p))) && 
+               !(t->v[old].deferred && (stands_on_older(t, old) || producer(t, old)->op == IR_mul /* not in EFLAGS as they are */));
     if (f->aux != IR_M_ALL)
         return false;
     switch (p->op) {
@@ -258,6 +259,7 @@ void flags_settle(struct tcg *t)
     }
     deferred_to_ax(t, f);
     emit_rm(t, 0, 0x89, 2, RAX, RBP, (int32_t)t->pins->flags);
+    t->bank[INT].locked = 0;
 }
 
 /* On a way out no register of the block is wanted any more, so the operands are laid down in the frame and taken from
@@ -443,6 +445,7 @@ void do_flags_of(struct tcg *t, const struct ir_insn *i, ir_ref self)
     pack_eflags(t);
     emit_rr(t, 0, 0x0fb7, 4, RAX, RAX);
     own(t, self, RAX);
+    t->bank[INT].locked = REG_BIT(RAX);
     t->host_flags = self;
     if (!merge)
         return;
@@ -463,7 +466,9 @@ void do_flags_set(struct tcg *t, const struct ir_insn *i, ir_ref self)
         unsigned r = def_from(t, self, i->arg[0]);
         emit_alu_imm(t, c & 1 ? 1 : 4, 4, r, (int32_t)(c & 1 ? mask : ~mask));
     } else {
-        unsigned cc = condition(t, i->arg[1]), bit = gpr_temp(t);
+        unsigned cc = condition(t, i->arg[1]);
+        t->bank[INT].locked = 0;
+        unsigned bit = gpr_temp(t);
         emit_rr(t, 0, 0x0f90 | cc, 1, 0, bit);
         emit_rr(t, 0, 0x0fb6, 1, bit, bit);
         emit_rr(t, 0, 0xf7, 4, 3, bit);

@@ -182,7 +182,7 @@ void do_flags_of(struct tcg *, const struct ir_insn *, ir_ref self);
 void do_flags_set(struct tcg *, const struct ir_insn *, ir_ref self);
 void flags_pack(struct tcg *, ir_ref flags);   /* deferred flags get a register */
 bool flags_put(struct tcg *, const struct ir_insn *put); /* true: they are pending now, nothing is to be stored */
-void flags_settle(struct tcg *);               /* pending flags are stored */
+void flags_settle(struct tcg *);               /* pending flags are stored; before the instruction locks any register */
 void flags_settle_cold(struct tcg *, const struct cold *);
 void shift_apply(struct tcg *, const struct ir_insn *, unsigned reg);
 extern const uint8_t alu_digit[IR_OP_COUNT];
