@@ -230,3 +230,11 @@ static bool differs_endless(const struct test_case *c, const struct oracle_state
     (void)c, (void)here;
     return silicon->trap == -1;
 }
+
+static bool differs_long_refused(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    unsigned prefixes = 0;
+    while (prefixes < 15 && memchr("\x66\x67\xf0\xf2\xf3\x2e\x36\x26\x3e\x64\x65", c->insn.bytes[prefixes], 11))
+        prefixes++;
+    return !c->insn.valid && prefixes > 3 && here->trap == X86_UD && silicon->trap == X86_GP && !silicon->error;
+}

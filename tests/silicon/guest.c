@@ -61,9 +61,25 @@ static void *bus_pointer(struct x86_cpu *c, uint64_t at, unsigned *size, unsigne
     *size = *size < room ? *size : room;
     return guest_place(at, *size, access & IR_WRITE);
 }
+/* No tables of descriptors, no devices: what reaches for them ends in a shutdown. */
+static bool shut_down;
 static void mode_changed(struct x86_cpu *c) { (void)c; }
 static uint64_t bus_random(struct x86_cpu *c) { (void)c; return 0x0123456789abcdefull; }
-static const struct x86_bus bus = {.read = bus_read, .write = bus_write, .probe = probe, .pointer = bus_pointer, .mode_changed = mode_changed, .random = bus_random};
+static uint64_t phys_read(struct x86_cpu *c, uint64_t at, unsigned size) { (void)c, (void)at, (void)size; return 0; }
+static bool phys_cas(struct x86_cpu *c, uint64_t at, unsigned size, uint64_t expected, uint64_t desired) { (void)c, (void)at, (void)size, (void)expected, (void)desired; return true; }
+static uint32_t io_read(struct x86_cpu *c, uint16_t port, unsigned size) { (void)c, (void)port, (void)size; return 0; }
+static void io_write(struct x86_cpu *c, uint16_t port, unsigned size, uint32_t v) { (void)c, (void)port, (void)size, (void)v; }
+static int interrupt_take(struct x86_cpu *c) { (void)c; return -1; }
+static uint64_t apic_read(struct x86_cpu *c, uint32_t msr) { (void)c, (void)msr; return 0; }
+static bool apic_write(struct x86_cpu *c, uint32_t msr, uint64_t v) { (void)c, (void)msr, (void)v; return false; }
+static uint8_t tpr_read(struct x86_cpu *c) { (void)c; return 0; }
+static void tpr_write(struct x86_cpu *c, uint8_t v) { (void)c, (void)v; }
+static uint64_t tsc(struct x86_cpu *c) { (void)c; return 1; }
+static void tlb_flush(struct x86_cpu *c, enum x86_flush what, uint64_t linear) { (void)c, (void)what, (void)linear; }
+static void shutdown(struct x86_cpu *c) { (void)c; shut_down = true; }
+static const struct x86_bus bus = {.read = bus_read, .write = bus_write, .probe = probe, .pointer = bus_pointer, .phys_read = phys_read, .phys_cas = phys_cas,
+    .io_read = io_read, .io_write = io_write, .interrupt_take = interrupt_take, .apic_read = apic_read, .apic_write = apic_write, .tpr_read = tpr_read,
+    .tpr_write = tpr_write, .random = bus_random, .tsc = tsc, .tlb_flush = tlb_flush, .mode_changed = mode_changed, .shutdown = shutdown};
 
 static bool env_translate(void *s, uint64_t at, unsigned size, unsigned access) { return probe(s, at, size, access); }
 static void env_load(void *s, uint64_t at, unsigned size, void *to) { (void)s; memcpy(to, guest_place(at, size, false), size); }
@@ -92,9 +108,13 @@ static unsigned fetch(void *ctx, uint64_t at, unsigned max, uint8_t *to)
 }
 
 /* --- State */
+static struct x86_state clean; /* as guest_init made it */
+
 static void state_in(const struct oracle_state *o)
 {
     struct x86_state *s = &cpu.state;
+    *s = clean;
+    shut_down = false;
     memcpy(s->gpr, o->gpr, sizeof s->gpr);
     s->rip = o->rip;
     x86_eflags_set(s, (uint32_t)o->rflags, 0x247fd5);
@@ -106,12 +126,9 @@ static void state_in(const struct oracle_state *o)
         s->fpr[(s->fptop + i) & 7].mantissa = o->fx.st[i].low;
         s->fpr[(s->fptop + i) & 7].exponent = o->fx.st[i].high;
     }
-    s->fip = s->fdp = s->fop = s->fcs = s->fds = 0;
     s->mxcsr = o->fx.mxcsr;
     for (unsigned i = 0; i < 16; i++)
         memcpy(&s->vec[i], o->fx.xmm[i], 16);
-    s->faulted = 0;
-    s->shadow = 0;
     guest_mode(current);
 }
 
@@ -212,11 +229,10 @@ static bool run_translated(uint64_t pc, enum outcome *outcome)
     return true;
 }
 
-static const char *lift(uint64_t pc, enum tier tier)
+static const char *lift(uint64_t pc, enum tier tier, struct x86_lift_limits limits)
 {
     static char error[200];
     const struct x86_fetch f = {fetch, NULL};
-    const struct x86_lift_limits limits = {.insns = 1, .bytes = 4096};
     if (!x86_lift(cpu.model, cpu.state.mode, pc, pc + (oracle_modes[current].bits == 64 ? 0 : cpu.state.seg_base[X86_CS]), &f, &limits, &block))
         return NULL; /* the fault of the fetch is pending */
     const char *wrong = ir_verify(&block, &x86_guest, error, sizeof error);
@@ -237,13 +253,45 @@ const char *guest_run(struct oracle_state *o, enum tier tier, enum outcome *outc
     for (unsigned again = 0; again < ORACLE_DATA_SIZE; again++) {
         struct ir_env env = {.state = &cpu.state, .guest = &x86_guest, .pc = cpu.state.rip, .translate = env_translate,
                              .load = env_load, .store = env_store, .raise = env_raise};
-        const char *wrong = lift(start, tier);
+        const char *wrong = lift(start, tier, (struct x86_lift_limits){.insns = 1, .bytes = 4096});
         if (wrong)
             return wrong;
         if (!cpu.state.faulted && (tier != TIER_TCG || !run_translated(start, outcome)))
             ir_interpret(&block, &env, &insns);
         if (cpu.state.faulted || cpu.state.rip != start)
             break;
+    }
+    state_out(o);
+    return NULL;
+}
+
+const char *guest_run_all(struct oracle_state *o, enum tier tier, unsigned size, bool *ended)
+{
+    uint64_t start = o->rip;
+    enum outcome outcome;
+    unsigned insns;
+    state_in(o);
+    *ended = false;
+    for (unsigned blocks = 0; blocks < 300; blocks++) {
+        uint64_t pc = cpu.state.rip;
+        struct ir_env env = {.state = &cpu.state, .guest = &x86_guest, .pc = pc, .translate = env_translate, .load = env_load, .store = env_store, .raise = env_raise};
+        if (cpu.state.faulted || shut_down || pc - start >= size || cpu.state.cpl != 3) {
+            *ended = true;
+            break;
+        }
+        unsigned room = size - (unsigned)(pc - start);
+        const char *wrong = lift(pc, tier, (struct x86_lift_limits){.insns = 16, .bytes = room});
+        if (wrong)
+            return wrong;
+        if (cpu.state.faulted || (tier == TIER_TCG && run_translated(pc, &outcome)))
+            continue;
+        if (tier == TIER_TCG) { /* the one instruction that was left to it */
+            env.pc = cpu.state.rip;
+            if ((wrong = lift(env.pc, tier, (struct x86_lift_limits){.insns = 1, .bytes = room})))
+                return wrong;
+        }
+        if (!cpu.state.faulted)
+            ir_interpret(&block, &env, &insns);
     }
     state_out(o);
     return NULL;
@@ -273,6 +321,7 @@ bool guest_init(const char *model, char *error, unsigned size)
     s->cpl = 3;
     s->eflags = 0x202;
     s->xcr0 = 3;
+    clean = *s;
     return true;
 }
 

@@ -18,6 +18,8 @@ void guest_mode(enum oracle_mode_id);      /* segments and mode bits for what fo
 uint32_t guest_mode_bits(void);
 /* One instruction (with REP: to its end) from o, result in o.  NULL, or what is wrong with the block. */
 const char *guest_run(struct oracle_state *o, enum tier, enum outcome *);
+/* From o->rip until it leaves the next `size` bytes, or faults; in blocks of many instructions.  *ended: it did. */
+const char *guest_run_all(struct oracle_state *o, enum tier, unsigned size, bool *ended);
 /* Where `size` bytes of guest linear memory are in this process; NULL: not mapped so. */
 uint8_t *guest_place(uint64_t at, unsigned size, bool write);
 
