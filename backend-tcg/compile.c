@@ -734,9 +734,17 @@ static void emit_one(struct tcg *t, const struct ir_insn *i, ir_ref self)
     case IR_umulh: case IR_smulh: do_mul_high(t, i, self); break;
     case IR_udivq: case IR_udivr: case IR_sdivq: case IR_sdivr: do_div(t, i, self); break;
     case IR_shl: case IR_shr: case IR_sar: case IR_rol: case IR_ror: case IR_rcl: case IR_rcr: case IR_shld: case IR_shrd: do_shift(t, i, self); break;
-    case IR_clz: case IR_ctz: case IR_popcnt: do_count(t, i, self); break;
+    case IR_clz: case IR_ctz: case IR_popcnt:
+        if (ir_host_runs((enum ir_op)i->op))
+            do_count(t, i, self);
+        else
+            do_evaluate(t, i, self);
+        break;
     case IR_bswap: do_bswap(t, i, self); break;
-    case IR_sdiv_ok: case IR_pdep: case IR_pext: case IR_crc32: do_evaluate(t, i, self); break;
+    case IR_sdiv_ok: case IR_pdep: case IR_pext: case IR_crc32:
+        if (!tcg_bits_emit(t, i, self))
+            do_evaluate(t, i, self);
+        break;
     case IR_lea: do_lea(t, i, self); break;
     case IR_eq: case IR_ne: case IR_ult: case IR_ule: case IR_slt: case IR_sle: case IR_udiv_ok: case IR_test_cc:
         if (!can_be_lazy(i, t))

@@ -207,6 +207,7 @@ void tcg_x87_before(struct tcg *, const struct ir_insn *); /* brings the x87 int
 void tcg_x87_leave(struct tcg *, const struct x87_pointers *); /* in cold code */
 void tcg_x87_begin(void *state, const struct ir_guest *);
 void tcg_x87_end(void *state);
+bool tcg_bits_emit(struct tcg *, const struct ir_insn *, ir_ref self); /* false: the host lacks the instruction */
 bool tcg_vector_emit(struct tcg *, const struct ir_insn *, ir_ref self);
 void tcg_mxcsr_sync(struct tcg *);    /* sticky flags of the host's MXCSR into the state's */
 void tcg_mxcsr_load(struct tcg *);    /* the guest's MXCSR, all exceptions masked, into the host's */

@@ -2,9 +2,6 @@
  * instructions (SDM 2A AESENC, 2B PCLMULQDQ and SHA1RNDS4).  Not fast. */
 #include "ir/internal.h"
 #include <string.h>
-#ifdef __x86_64__
-#include <cpuid.h>
-#endif
 
 typedef uint8_t vec[16];
 
@@ -179,35 +176,5 @@ void ir_crypto_eval(enum ir_op op, unsigned imm, uint8_t x[3][16])
         memcpy(w, x, sizeof w);
         sha(op, imm, w[0], w[1], w[2]);
         memcpy(x[0], w[0], 16);
-    }
-}
-
-/* --- The host's own instructions: asked for once, before main(), and constant from then on */
-static struct { bool aes, clmul, sha, bmi2; } host;
-
-__attribute__((constructor)) static void host_ask(void)
-{
-#ifdef __x86_64__
-    unsigned a, b, c, d;
-    if (__get_cpuid(1, &a, &b, &c, &d)) {
-        host.clmul = c >> 1 & 1;
-        host.aes = c >> 25 & 1;
-    }
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
-        host.bmi2 = b >> 8 & 1;
-        host.sha = b >> 29 & 1;
-    }
-#endif
-}
-
-bool ir_host_runs(enum ir_op op)
-{
-    switch ((unsigned)op) {
-    case IR_vaesenc: case IR_vaesenclast: case IR_vaesdec: case IR_vaesdeclast: case IR_vaesimc: case IR_vaeskeygen: return host.aes;
-    case IR_vclmul: return host.clmul;
-    case IR_vsha1rnds4: case IR_vsha1nexte: case IR_vsha1msg1: case IR_vsha1msg2:
-    case IR_vsha256rnds2: case IR_vsha256msg1: case IR_vsha256msg2: return host.sha;
-    case IR_pdep: case IR_pext: return host.bmi2;
-    default: return true;
     }
 }
