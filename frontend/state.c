@@ -224,7 +224,7 @@ static void print_integers(FILE *out, const struct x86_state *s)
     fprintf(out, "%s=%0*llx %s=%08x [", wide ? "RIP" : "EIP", width(s), U(s->rip & mask), wide ? "RFL" : "EFL", eflags);
     for (unsigned i = 0; i < sizeof flags / sizeof *flags; i++)
         fputc(eflags & flags[i].bit ? flags[i].letter : '-', out);
-    fprintf(out, "] CPL=%u II=%d HLT=%u\n", s->cpl, s->shadow != 0, s->halted);
+    fprintf(out, "] CPL=%u II=%d A20=%u SMM=0 HLT=%u\n", s->cpl, s->shadow != 0, (unsigned)(s->a20_mask >> 20 & 1), s->halted);
 }
 
 static void print_system(FILE *out, const struct x86_state *s)

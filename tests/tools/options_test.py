@@ -40,7 +40,7 @@ class Wrong(unittest.TestCase):
             (["-d", "in_asm,frob", "in_asm,ir"], ["-d", "in_asm,frob"]), (["-d"], ["-d", ""]), (["-dfilter", "5"], [*k, "-dfilter", "5"]), (["9..5"], [*k, "-dfilter", "9..5"]),
             (["-stats", "'xml'", "json"], ["--stats=xml"]), (["-icount"], ["--icount=7"]), (["-no-reboot", "no argument", "'x'"], ["-no-reboot=x"]),
             (["nothing to run", "-kernel"], []), (["-initrd", "-kernel"], ["-initrd", TALK]), (["-append", "-kernel"], ["-append", "x"]),
-            (["-gdb"], [*k, "-gdb", "file:x"]), (["-tb-size", "0"], ["-tb-size", "0"]), (["-cache"], ["--cache=/x"]), (["-check"], ["--check=interp"]), (["-rtc"], ["-rtc", "base=localtime"]),
+            (["-gdb"], [*k, "-gdb", "file:x"]), (["-tb-size", "0"], ["-tb-size", "0"]), (["-cache"], ["--cache=/x"]), (["-check"], ["--check=interp"]), (["-action", "reboot=reset|shutdown"], ["-action", "reboot=maybe"]), (["-rtc"], ["-rtc", "base=localtime"]),
         ]:
             with self.subTest(args=args):
                 self.wrong(2, words, *args)
@@ -57,13 +57,17 @@ class Wrong(unittest.TestCase):
             struct.pack_into("<H", arm, 18, 40)
             big = file("big", b"")
             os.truncate(big, 64 << 20)
-            taken = os.path.join(d, "taken.sock")
+            debian_kernel = content(debian()[0])
+            arm64 = b"MZ" + bytes(54) + b"ARM\x64" + bytes(4096)
             for words, args in [
                 (["/none", "No such file"], ["-kernel", "/none"]), (["not a regular file"], ["-kernel", d]), (["0 bytes"], ["-kernel", file("empty", b"")]),
                 (["neither bzImage, ELF nor Multiboot", "23 21"], ["-kernel", file("script", b"#!/bin/sh\n")]),
                 (["truncated"], ["-kernel", file("short", elf[:4200])]), (["ends inside its header"], ["-kernel", file("stub", elf[:20])]),
                 (["machine 40", "3"], ["-kernel", file("arm", bytes(arm))]), (["initrd", "does not fit"], ["-kernel", TALK, "-m", "32", "-initrd", big]),
                 (["/none", "No such file"], ["-kernel", TALK, "-initrd", "/none"]), (["-D", "/none/log", "No such file"], ["-kernel", TALK, "-D", "/none/log"]),
+                (["bzImage is truncated", "by its header"], ["-kernel", file("half", debian_kernel[:len(debian_kernel) // 2])]),
+                (["bzImage", "ends inside its setup header"], ["-kernel", file("head", debian_kernel[:0x240])]),
+                (["needs", "RAM goes from", "0x1000000"], ["-m", "16M", "-kernel", file("whole", debian_kernel)]), (["neither bzImage", "4d 5a"], ["-kernel", file("arm64", arm64)]),
                 (["serial0", "/none/out"], ["-kernel", TALK, "-serial", "file:/none/out"]), (["monitor", "/none/s"], ["-kernel", TALK, "-serial", "null", "-monitor", "unix:/none/s,server,nowait"]),
                 (["serial0", "refused"], ["-kernel", TALK, "-serial", "tcp:127.0.0.1:1"]), (["command line of 70000 bytes"], ["-kernel", TALK, "-append", "x" * 70000]),
             ]:

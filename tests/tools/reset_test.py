@@ -17,6 +17,8 @@ class Reset(unittest.TestCase):
                 with self.subTest(way=way, tier=tier):
                     self.check(["--tier=" + tier, "-append", way], 0, 3)
                     self.check(["--tier=" + tier, "-append", way, "-no-reboot"], 0, 1)
+        self.check(["-append", "c", "-action", "reboot=shutdown"], 0, 1)
+        self.check(["-append", "c", "-no-reboot", "-action", "reboot=reset,shutdown=poweroff"], 0, 3)
 
     def test_counted(self):
         self.check(["--icount", "-append", "t"], 0, 3)

@@ -239,6 +239,22 @@ class Sockets(unittest.TestCase):
                 s.close()
             self.assertFalse(os.path.exists(path))
 
+    def test_serial_port_and_monitor_on_a_socket(self):
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "s")
+            with Process("-kernel", guest("talk"), "-serial", "mon:unix:%s,server,nowait" % path, "-serial", "mon:stdio") as p:
+                s = Socket(path)
+                s.send("a")
+                s.expect(r"\[a\]")
+                s.send("\x01cinfo status\n")
+                s.expect("running")
+                p.type("\x01cinfo version\n")  # another monitor, at the second port
+                p.expect(r"\d+\.\d+")
+                s.send("\x01c\x01x")
+                s.expect("terminated")
+                self.assertEqual(p.wait(), 0)
+                s.close()
+
     def test_server_waits(self):
         with tempfile.TemporaryDirectory() as d:
             path = os.path.join(d, "s")

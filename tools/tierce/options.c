@@ -105,6 +105,21 @@ static bool take_no_reboot(struct parse *p, const char *value) { (void)value; p-
 static bool take_no_shutdown(struct parse *p, const char *value) { (void)value; p->o->machine.no_shutdown = true; return true; }
 static bool take_stopped(struct parse *p, const char *value) { (void)value; p->o->machine.start_stopped = true; return true; }
 
+static bool take_action(struct parse *p, const char *value)
+{
+    for (const char *at = value; ; at++) {
+        size_t n = strcspn(at, ",");
+        if (AMONG(at, n, "reboot=reset", "reboot=shutdown"))
+            p->o->machine.no_reboot = is(at, n, "reboot=shutdown");
+        else if (AMONG(at, n, "shutdown=poweroff", "shutdown=pause"))
+            p->o->machine.no_shutdown = is(at, n, "shutdown=pause");
+        else
+            return fail(p, value, "reboot=reset|shutdown,shutdown=poweroff|pause");
+        if (!*(at += n))
+            return true;
+    }
+}
+
 static bool take_machine(struct parse *p, const char *value)
 {
     if (!strcmp(value, "help") || !strcmp(value, "?")) {
@@ -378,6 +393,7 @@ static const struct option { const char *name, *other; take_fn *take; const char
     {"name", NULL, take_nothing, "TEXT", "a name, of no effect"},
     {"no-reboot", NULL, take_no_reboot, NULL, "end where the guest reboots"},
     {"no-shutdown", NULL, take_no_shutdown, NULL, "stop where the guest powers off"},
+    {"action", NULL, take_action, "WHAT=HOW,...", "the same: reboot=reset|shutdown, shutdown=poweroff|pause"},
     {"S", NULL, take_stopped, NULL, "start stopped; `cont` in the monitor or gdb lets it go"},
     {"s", NULL, take_gdb_default, NULL, "-gdb tcp::1234"},
     {"gdb", NULL, take_gdb, "DEV", "wait for gdb there: tcp:[HOST]:PORT, unix:PATH, pty, stdio"},
