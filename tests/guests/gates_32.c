@@ -234,7 +234,7 @@ static void interrupt_gates(void)
     r.ax = (u32)-6, EXPECT("BOUND", &r, BR, NONE, 0), r.ax = 5, OK("BOUND", &r), r.ax = (u32)-5, OK("BOUND", &r);
 }
 
-static u32 frame[16];
+static u32 frame_area[128], *const frame = frame_area + 64; /* what the run pushes below it is in the area */
 static void iret_frame(u32 ip, u32 cs, u32 flags, u32 sp, u32 ss)
 {
     u32 f[5] = {ip, cs, flags, sp, ss};

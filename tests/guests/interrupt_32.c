@@ -54,6 +54,29 @@ static void windows(void)
     r = kernel(KASM("out %al, $0x80; nop")), r.flags |= FLAG_IF, INTERRUPTED("IF was set at the start", 0);
 }
 
+/* The same once the code is translated and runs on without a stop: nothing is missed. */
+static void warm(void)
+{
+    r = kernel(KASM("sti; nop; nop"));
+    for (unsigned i = 0; i < 4; i++)
+        OK("STI with nothing pending", &r);
+    INTERRUPTED("STI", 2);
+    r = kernel(KASM("push $0x202; popf; nop; nop"));
+    for (unsigned i = 0; i < 4; i++)
+        OK("POPF with nothing pending", &r);
+    INTERRUPTED("POPF", 6);
+    r = kernel(KASM("push $0x202; push $0x08; push $1f; iret; nop; 1: nop; nop"));
+    for (unsigned i = 0; i < 4; i++)
+        OK("IRET with nothing pending", &r);
+    INTERRUPTED("IRET", 14);
+    /* a window of one instruction, many times: an interrupt that comes at any time falls into one */
+    r = kernel(KASM("mov $100000000, %ecx; 1: sti; nop; cli; dec %ecx; jnz 1b"));
+    for (unsigned i = 0; i < 5; i++)
+        timer(1000 + 77 * i), EXPECT("STI, NOP, CLI", &r, BASE, NONE, 7), eoi();
+    r = kernel(KASM("mov $20000, %ecx; 1: sti; cli; dec %ecx; jnz 1b; nop")), timer(100);
+    OK("STI, CLI: no window", &r), eoi();
+}
+
 static void halts(void)
 {
     for (unsigned tries = 0; tries < 10; tries++) { /* on a busy host it may come before HLT */
@@ -146,6 +169,7 @@ static void fpu_errors(void)
 void guest_main(void)
 {
     windows();
+    warm();
     halts();
     local_apic();
     nmis();

@@ -104,6 +104,9 @@ static void basics(void)
     r = RM("std; rep movsb; cld"), r.si = 5, r.di = 1, r.cx = 3, r.ds = r.es = 0x4000, memcpy(AT(0x4000, 3), "abc", 3), *AT(0x4000, 0xffff) = 0;
     DONE_OK("REP MOVSB downwards wraps at 0"), CHECK_EQ("DI", got.di, 0xfffe), CHECK_EQ("the wrapped byte", *AT(0x4000, 0xffff), 'a');
     r = RM("rep stosb"), r.di = 0xfffe, r.cx = 4, r.es = 0x4000, r.ax = 0x55, DONE_OK("REP STOSB wraps at 64 KiB"), CHECK_EQ("DI", got.di, 2), CHECK_EQ("the wrapped byte", *AT(0x4000, 1), 0x55);
+    /* two segments, one offset: the same IP in the same mode is other code */
+    memcpy(AT(0x2400, 0), ASM16("add $0x100, %ax; ljmp $0x2000, $0"), 16);
+    r = RM("inc %ax; loop 1f; int $0xf0; 1: ljmp $0x2400, $0"), r.cx = 60, DONE_OK("far JMPs to and fro"), CHECK_EQ("AX", got.ax, 60 + 59 * 0x100);
     r = RM("cli; hlt"), memcpy(AT(CS16, 0), "\xfa\xcd\xf0", 3), r.flags |= FLAG_IF, DONE_OK("CLI"), CHECK_EQ("IF", got.flags & FLAG_IF, 0);
     r = RM("outb %al, $0x80; inb $0x80, %al"), DONE_OK("I/O");
     r = RM("mov %ax, %ds; push %ds; pop %es; lds %ds:0x10, %bx"), r.ax = 0x4000, memcpy(AT(0x4000, 0x10), "\x34\x12\x78\x56", 4), DONE_OK("LDS"), CHECK_EQ("DS", got.ds, 0x5678), CHECK_EQ("BX", got.bx, 0x1234), CHECK_EQ("ES", got.es, 0x4000);

@@ -8,6 +8,6 @@ shift
 out=$(timeout "${GUEST_SECONDS:-50}" "$@" -display none -monitor none -serial stdio $reboot -device isa-debug-exit </dev/null 2>&1)
 status=$?
 echo "$out"
-[ $status -eq $wanted ] && ! grep -q '^FAIL' <<<"$out" && grep -q '^PASS: [1-9][0-9]* checks, 0 failed' <<<"$out" && exit 0
+[ $status -eq $wanted ] && ! grep -qE '^FAIL|: got 0x' <<<"$out" && grep -q '^PASS: [1-9][0-9]* checks, 0 failed' <<<"$out" && exit 0
 echo "exit status $status, $wanted wanted"
 exit 1

@@ -72,6 +72,20 @@ static void sysret(void)
     EXPECT("SYSRET at CPL 3", &r, GP, 0, 0);
 }
 
+/* From ring 3 to ring 0 and back without a stop, many times: each has its own rights at once. */
+static void rights(void)
+{
+    static u64 kernels;
+    wrmsr(LSTAR, (word)KASM("incq (%rdi); mov (%rdi), %rax; sysretq"));
+    for (unsigned n = 0; n < 6; n++) {
+        r = user(ASM("mov $20, %ebx; 1: syscall; dec %ebx; jnz 1b; mov %rax, (%rdi)")), r.di = (word)&kernels;
+        EXPECT("a user's write to what the kernel just wrote", &r, PF, 7, 11), CHECK_EQ("how often it was called", kernels, 20 * (n + 1));
+        r = user(ASM("mov $20, %ebx; 1: syscall; dec %ebx; jnz 1b; mov (%rdi), %rcx")), r.di = (word)&kernels;
+        EXPECT("a user's read of it", &r, PF, 5, 11), kernels -= 20;
+    }
+    wrmsr(LSTAR, (word)KASM("nop"));
+}
+
 static void sysenter(void)
 {
     if (!has(1, 3, 11))
@@ -236,6 +250,7 @@ void guest_main(void)
 {
     syscall();
     sysret();
+    rights();
     sysenter();
     bases();
     msrs();

@@ -144,6 +144,10 @@ static void errors(void)
     gdt_set(TASK_GATE, gate(ONE, 0, A_DPL3 | 5, 0), 0), EXPECT("absent task gate", &r, NP, TASK_GATE, 0);
     gdt[ONE >> 3] |= 2ull << 40;
     gdt_set(TASK_GATE, gate(ONE, 0, A_PRESENT | A_DPL3 | 5, 0), 0), EXPECT("task gate to a busy TSS", &r, GP, ONE, 0);
+    r = user(ASM("ud2"));
+    gdt_set(ONE, segment((u32)&one, 0x66, A_PRESENT | 9), 0), idt_set(UD, ONE, 0, A_PRESENT | 5, 0), EXPECT("#UD to a TSS that is too small: EXT", &r, TS, ONE + 1, 0);
+    gdt_set(ONE, segment((u32)&one, 0x67, 9), 0), EXPECT("#UD to an absent TSS: EXT", &r, NP, ONE + 1, 0);
+    idt_default(UD);
     r = kernel(KASM("iret")), r.flags |= FLAG_NT;
     MAIN->link = ONE, gdt_set(ONE, segment((u32)&one, 0x67, A_PRESENT | 9), 0);
     EXPECT("IRET with NT to a TSS that is not busy", &r, TS, ONE, 0);

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 
 unsigned checks;
-static unsigned failures;
+static unsigned failures __attribute__((section(".data"))); /* away from the stacks of programs */
 struct event ev;
 asm(".globl ev_regs\n.set ev_regs, ev + 3 * " 
 #ifdef __x86_64__
