@@ -666,13 +666,12 @@ static void do_call(struct tcg *t, const struct ir_insn *i, ir_ref self)
     t->v[self].clean = false;
 }
 
+/* IR_JUMP_MODE needs no more: the tag is read from the context, and each helper call loads the tables' base anew. */
 static void do_jump_to(struct tcg *t, const struct ir_insn *i)
 {
     uint32_t out[2];
     flags_settle(t);
     use_in(t, i->arg[0], RSI);
-    if (i->aux == IR_JUMP_MODE) /* the tables may be others now */
-        emit_rm(t, 0, 0x8b, 8, RBX, RBP, C_WRITE_BASE);
     emit_alu_mem_imm(t, 7, 4, RBP, (int32_t)t->g->stop_offset, 0);
     out[0] = emit_jcc_short(t, CC_NZ);
     emit_mov32(t, RCX, RSI);
