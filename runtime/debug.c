@@ -1,4 +1,4 @@
-/* Breakpoints, watchpoints and stepping for debuggers: what runtime.h promises them.
+/* Breakpoints, watchpoints, steps and memory for debuggers: what runtime.h promises them.
  * Code: no block holds a breakpoint but at its start, and there the cpu loop stops before it looks for one; so
  * blocks at breakpoints are never made, chained to, or entered in the jump table.  Data: pages that are watched get
  * no TLB entries, so that each access to them comes by softmmu; an instruction that hits is run alone, and the
@@ -183,4 +183,67 @@ void machine_cpu_changed(struct machine *m)
     x86_mode_update(&m->vcpu->cpu);
     softmmu_flush(&m->vcpu->cpu, X86_FLUSH_ALL, 0);
     m->vcpu->mode_id = 0; /* the vCPU's thread sets its tables anew */
+}
+
+/* --- Guest memory */
+/* Device registers, in the largest aligned pieces. */
+static bool debug_device(struct machine *m, uint64_t physical, uint8_t *bytes, size_t size, bool write)
+{
+    const struct region *r = space_find(pc_memory(m->pc), physical);
+    if (!r || r->kind != REGION_DEVICE)
+        return false;
+    for (size_t done = 0, n; done < size; done += n) {
+        for (n = 4; n > size - done || (physical + done) & (n - 1); n >>= 1)
+            ;
+        uint64_t value = 0;
+        if (write) {
+            memcpy(&value, bytes + done, n);
+            space_write(pc_memory(m->pc), physical + done, (unsigned)n, value);
+        } else {
+            value = space_read(pc_memory(m->pc), physical + done, (unsigned)n);
+            memcpy(bytes + done, &value, n);
+        }
+    }
+    return true;
+}
+
+/* Inside one page. */
+static bool debug_page(struct machine *m, uint64_t physical, uint8_t *bytes, size_t size, bool write)
+{
+    pthread_mutex_lock(&m->lock);
+    uint8_t *host = softmmu_ram(m, physical);
+    bool ok = host || debug_device(m, physical, bytes, size, write);
+    if (host && write) {
+        machine_ram_written(m, host, size);
+        memcpy(host, bytes, size);
+    } else if (host) {
+        memcpy(bytes, host, size);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return ok;
+}
+
+static bool debug_memory(struct machine *m, uint64_t address, bool physical, uint8_t *bytes, size_t size, bool write)
+{
+    for (size_t done = 0, n; done < size; done += n) {
+        uint64_t at = address + done, phys = at;
+        n = PAGE - (at & (PAGE - 1));
+        if (n > size - done)
+            n = size - done;
+        if (!physical && !x86_translate_debug(&m->vcpu->cpu, at, &phys))
+            return false;
+        if (!debug_page(m, phys, bytes + done, n, write))
+            return false;
+    }
+    return true;
+}
+
+bool machine_debug_read(struct machine *m, uint64_t address, bool physical, void *to, size_t size)
+{
+    return debug_memory(m, address, physical, to, size, false);
+}
+
+bool machine_debug_write(struct machine *m, uint64_t address, bool physical, const void *from, size_t size)
+{
+    return debug_memory(m, address, physical, (uint8_t *)(uintptr_t)from, size, true);
 }

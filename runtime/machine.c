@@ -624,6 +624,13 @@ void machine_power_button(struct machine *m)
     pthread_mutex_unlock(&m->lock);
 }
 
+void machine_key(struct machine *m, unsigned set1_scancode)
+{
+    pthread_mutex_lock(&m->lock);
+    i8042_key(pc_keyboard(m->pc), set1_scancode);
+    pthread_mutex_unlock(&m->lock);
+}
+
 void machine_nmi(struct machine *m)
 {
     pthread_mutex_lock(&m->lock);
@@ -730,68 +737,6 @@ void machine_trace_file(struct machine *m, FILE *f)
     setvbuf(f, NULL, _IOLBF, 1 << 16);
     m->config.trace_file = f;
     m->owns_trace_file = true;
-}
-
-/* Device registers, in the largest aligned pieces. */
-static bool debug_device(struct machine *m, uint64_t physical, uint8_t *bytes, size_t size, bool write)
-{
-    const struct region *r = space_find(pc_memory(m->pc), physical);
-    if (!r || r->kind != REGION_DEVICE)
-        return false;
-    for (size_t done = 0, n; done < size; done += n) {
-        for (n = 4; n > size - done || (physical + done) & (n - 1); n >>= 1)
-            ;
-        uint64_t value = 0;
-        if (write) {
-            memcpy(&value, bytes + done, n);
-            space_write(pc_memory(m->pc), physical + done, (unsigned)n, value);
-        } else {
-            value = space_read(pc_memory(m->pc), physical + done, (unsigned)n);
-            memcpy(bytes + done, &value, n);
-        }
-    }
-    return true;
-}
-
-/* Inside one page. */
-static bool debug_page(struct machine *m, uint64_t physical, uint8_t *bytes, size_t size, bool write)
-{
-    pthread_mutex_lock(&m->lock);
-    uint8_t *host = softmmu_ram(m, physical);
-    bool ok = host || debug_device(m, physical, bytes, size, write);
-    if (host && write) {
-        machine_ram_written(m, host, size);
-        memcpy(host, bytes, size);
-    } else if (host) {
-        memcpy(bytes, host, size);
-    }
-    pthread_mutex_unlock(&m->lock);
-    return ok;
-}
-
-static bool debug_memory(struct machine *m, uint64_t address, bool physical, uint8_t *bytes, size_t size, bool write)
-{
-    for (size_t done = 0, n; done < size; done += n) {
-        uint64_t at = address + done, phys = at;
-        n = PAGE - (at & (PAGE - 1));
-        if (n > size - done)
-            n = size - done;
-        if (!physical && !x86_translate_debug(&m->vcpu->cpu, at, &phys))
-            return false;
-        if (!debug_page(m, phys, bytes + done, n, write))
-            return false;
-    }
-    return true;
-}
-
-bool machine_debug_read(struct machine *m, uint64_t address, bool physical, void *to, size_t size)
-{
-    return debug_memory(m, address, physical, to, size, false);
-}
-
-bool machine_debug_write(struct machine *m, uint64_t address, bool physical, const void *from, size_t size)
-{
-    return debug_memory(m, address, physical, (uint8_t *)(uintptr_t)from, size, true);
 }
 
 void machine_print_jit(struct machine *m, FILE *f)

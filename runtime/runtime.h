@@ -41,6 +41,7 @@ void machine_continue(struct machine *);
 void machine_reset(struct machine *);
 void machine_power_button(struct machine *);
 void machine_nmi(struct machine *);
+void machine_key(struct machine *, unsigned set1_scancode); /* i8042_key */
 bool machine_is_stopped(struct machine *);
 bool machine_is_ending(struct machine *);      /* async-signal-safe */
 /* Main loop: calls ready(ctx, events) when fd is (poll events); for terminals. remove with events 0. */

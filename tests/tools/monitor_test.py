@@ -128,6 +128,13 @@ class Steering(unittest.TestCase):
         got = monitor("i/h 0x600", "system_powerdown", "i/h 0x600")
         self.assertEqual((got[0], got[2]), ("portw[0x0600] = 0x0000\n", "portw[0x0600] = 0x0100\n"))
 
+    def test_keys(self):
+        """Pressed in order and released in the other, as the keyboard controller gives them to the guest."""
+        got = monitor("sendkey a", *["i 0x60"] * 2, "i 0x64", "sendkey ctrl-delete", *["i 0x60"] * 6, "sendkey ctrl-bogus", "sendkey", "sendkey a-b-c-d-e-f")
+        codes = [re.search(r"= 0x(\w\w)", line).group(1) for line in got if "= 0x" in line]
+        self.assertEqual(codes, "1e 9e 14 1d e0 53 e0 d3 9d".split())
+        self.assertEqual(got[-3:], ["unknown key: 'bogus'\n", "unknown key: ''\n", "too many keys: 'f'\n"])
+
     def test_nmi(self):
         """Without an interrupt table an NMI is a triple fault: the machine resets, or with -no-reboot ends."""
         with Process("-kernel", guest("talk"), "-no-reboot", "-nographic") as p:

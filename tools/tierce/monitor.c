@@ -50,6 +50,7 @@ static const struct { const char *name, *other; command_fn *run; const char *arg
     {"logfile", NULL, command_logfile, "file", "where it goes"},
     {"stop", "s", command_stop, "", "stops the machine"},
     {"cont", "c", command_cont, "", "lets it go on"},
+    {"sendkey", NULL, command_sendkey, "keys", "presses keys: ctrl-alt-delete"},
     {"nmi", NULL, command_nmi, "", "a non-maskable interrupt"},
     {"system_reset", NULL, command_reset, "", "resets the machine"},
     {"system_powerdown", NULL, command_powerdown, "", "presses the power button"},

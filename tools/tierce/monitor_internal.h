@@ -17,6 +17,9 @@ command_fn command_x, command_xp, command_print, command_in, command_out, comman
 /* Numbers, 'c', $registers, ( ), unary + - ~, and * / % before & | ^ before + -, as in QEMU.  Moves *at behind it. */
 bool expression(const struct command *, const char **at, uint64_t *value);
 
+/* monitor_keys.c */
+command_fn command_sendkey;
+
 /* monitor_info.c */
 command_fn command_info;
 
