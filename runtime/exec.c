@@ -31,6 +31,9 @@ static void env_store(void *state, uint64_t address, unsigned size, const void *
         cpu->state.faulted = 0;
         softmmu_write(cpu, address, size, IR_WRITE | IR_AS_SUPERVISOR, from);
     }
+    struct vcpu *v = vcpu_of(cpu);
+    if (address < v->once_end && address + size > v->once_start)
+        *v->interpreted_stop = true; /* it changes itself; no list has it */
 }
 static void env_raise(void *state, unsigned vector, bool has_error, uint64_t error)
 {
@@ -220,6 +223,20 @@ static enum ir_leave run_single(struct vcpu *v)
     return leave;
 }
 
+/* A block at its first run. */
+static enum ir_leave run_once(struct vcpu *v, const struct ir_block *ir)
+{
+    unsigned insns;
+    v->stats.once++;
+    v->once_start = tb_linear(&v->cpu.state);
+    v->once_end = v->once_start + ir->guest_bytes;
+    v->in_block = true;
+    enum ir_leave leave = interpret(v, ir, NULL, &insns);
+    v->in_block = false;
+    v->once_start = v->once_end = 0;
+    return leave;
+}
+
 static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
 {
     *exit = -1;
@@ -268,13 +285,16 @@ static void step(struct vcpu *v, struct tb **last, int *exit)
         run_single(v);
         return;
     }
-    if (!(tb = tb_find(v)))
+    const struct ir_block *once = NULL;
+    tb = tb_find(v, &once);
+    if (!tb && !once)
         return; /* the fetch faulted: delivered by the loop */
+    *exit = tb ? *exit : -1;
     if (trace)
         trace_cpu(v, tb);
     else if (from && *exit >= 0)
         tb_chain(v, from, *exit, tb);
-    enum ir_leave leave = run_block(v, tb, exit);
+    enum ir_leave leave = tb ? run_block(v, tb, exit) : run_once(v, once);
     if (left_to_interpreter(s, leave))
         run_single(v);
     else if (mode & X86_MODE_SHADOW)

@@ -88,6 +88,7 @@ struct tb_store {
     struct tb_single singles[TB_SINGLES];
     uint32_t modes[MAX_MODES]; unsigned mode_count, mode_next; /* mode_next: whose number is given anew next */
     uint16_t mode_hint[64];
+    uint32_t seen[1 << 16];         /* hash of places that code ran at once (seen_before) */
 };
 
 /* --- softmmu (softmmu.c) */
@@ -127,6 +128,7 @@ struct vcpu {
     struct softmmu mmu;
     struct tb_store tbs;
     struct tcg_jump jumps[TCG_JUMP_ENTRIES]; struct jump_flush jump_flush;
+    uint64_t once_start, once_end;  /* linear addresses of the block that is interpreted without being kept */
     struct tb *interpreted; bool *interpreted_stop; /* the block that the interpreter runs, and how to make it leave */
     uint32_t mode; uint64_t mode_id, cs_base;
     bool in_block;                  /* runs a whole block: not every instruction comes back to the loop */
@@ -220,7 +222,9 @@ extern const struct x86_bus machine_bus;
 /* tb.c */
 bool tb_store_init(struct vcpu *, size_t buffer_size);
 void tb_store_free(struct vcpu *);
-struct tb *tb_find(struct vcpu *);          /* looks up or makes the block at state.rip; NULL: fault pending */
+/* Looks up or makes the block at state.rip.  NULL: with *once set, that IR is to be interpreted, this one time; else a fault
+ * is pending. */
+struct tb *tb_find(struct vcpu *, const struct ir_block **once);
 void tb_chain(struct vcpu *, struct tb *from, int exit, struct tb *to);
 void tb_isolate(struct vcpu *, struct tb *);  /* no jump leads to it any more: it is looked up when next needed */
 void tb_suspect(struct vcpu *, struct tb *);  /* its bytes change: compared when next needed */

@@ -16,6 +16,7 @@ struct machine_config {
     uint64_t ram_size;
     enum tier tier;
     bool icount;
+    bool interpret_first;          /* TIER_TCG: code is translated when it comes by for the second time (never with icount or traces) */
     bool start_stopped;            /* -S */
     const char *cpu;               /* -cpu */
     const char *kernel, *initrd, *append, *bios; /* paths; append is text */

@@ -602,7 +602,25 @@ void tb_mode_changed(struct vcpu *v)
     mode_number(v);
 }
 
-struct tb *tb_find(struct vcpu *v)
+/* Has code come by here?  Forgets now and then, which costs one more run in the interpreter. */
+static bool seen_before(struct vcpu *v, uint64_t phys)
+{
+    const struct x86_state *s = &v->cpu.state;
+    uint64_t h = (phys ^ s->rip << 7 ^ (uint64_t)s->mode << 20) * 0x9e3779b97f4a7c15ull;
+    uint32_t *seen = &v->tbs.seen[h >> 48], tag = (uint32_t)(h >> 16) | 1;
+    bool before = *seen == tag;
+    *seen = tag;
+    return before;
+}
+
+/* Half of all code runs once: to interpret it costs less than to optimise it and emit host code. */
+static bool interpret_first(struct vcpu *v, uint64_t phys)
+{
+    const struct machine_config *c = &v->machine->config;
+    return c->interpret_first && c->tier == TIER_TCG && !c->icount && !c->trace && !seen_before(v, phys);
+}
+
+struct tb *tb_find(struct vcpu *v, const struct ir_block **once)
 {
     struct x86_state *s = &v->cpu.state;
     uint64_t linear = tb_linear(s), phys;
@@ -615,6 +633,11 @@ struct tb *tb_find(struct vcpu *v)
     bool global = e->global;
     phys = e->phys | (linear & (PAGE - 1));
     struct tb *tb = tb_look_up(v, phys, linear, &versions);
+    if (!tb && !versions && interpret_first(v, phys)) {
+        if (lift(v, MAX_INSNS, NULL, &v->tbs.scratch))
+            *once = &v->tbs.scratch;
+        return NULL;
+    }
     if (!tb && !(tb = tb_remake(v, phys, linear, versions)))
         return NULL;
     tb->asked_for = true;

@@ -40,7 +40,7 @@ class Wrong(unittest.TestCase):
             (["-d", "in_asm,frob", "in_asm,ir"], ["-d", "in_asm,frob"]), (["-d"], ["-d", ""]), (["-dfilter", "5"], [*k, "-dfilter", "5"]), (["9..5"], [*k, "-dfilter", "9..5"]),
             (["-stats", "'xml'", "json"], ["--stats=xml"]), (["-icount"], ["--icount=7"]), (["-no-reboot", "no argument", "'x'"], ["-no-reboot=x"]),
             (["nothing to run", "-kernel"], []), (["-initrd", "-kernel"], ["-initrd", TALK]), (["-append", "-kernel"], ["-append", "x"]),
-            (["-gdb"], [*k, "-gdb", "file:x"]), (["-tb-size", "0"], ["-tb-size", "0"]), (["-cache"], ["--cache=/x"]), (["-check"], ["--check=interp"]), (["-action", "reboot=reset|shutdown"], ["-action", "reboot=maybe"]), (["-rtc"], ["-rtc", "base=localtime"]),
+            (["-gdb"], [*k, "-gdb", "file:x"]), (["-tb-size", "0"], ["-tb-size", "0"]), (["-translate", "'third'", "first or second"], ["-translate", "third"]), (["-cache"], ["--cache=/x"]), (["-check"], ["--check=interp"]), (["-action", "reboot=reset|shutdown"], ["-action", "reboot=maybe"]), (["-rtc"], ["-rtc", "base=localtime"]),
         ]:
             with self.subTest(args=args):
                 self.wrong(2, words, *args)
@@ -90,7 +90,7 @@ class Taken(unittest.TestCase):
         for args in [["-smp", "1"], ["-smp", "cpus=1,cores=1"], ["--smp", "1"], ["-M", "pc"], ["-machine", "type=pc,accel=tcg"], ["-accel", "tcg,thread=single,tb-size=8"],
                      ["-nodefaults", "-serial", "stdio"], ["-name", "x"], ["-nic", "none"], ["-net", "none"], ["-vga", "none"], ["-rtc", "base=utc"], ["-tier", "interp"], ["--tier=tcg"],
                      ["-no-reboot", "--no-shutdown"], ["-cpu", "qemu64,+aes,-cx16"], ["-cpu", "qemu64,aes=on,cx16=off"], ["-icount", "shift=0"], ["--icount"], ["-serial", "mon:stdio"], ["-nographic"],
-                     ["-m", "0x40"], ["-m", "16", "-m", "32"], ["-cpu", "qemu64", "-cpu", "x86-64-v2"], ["-append", "x"]]:
+                     ["-m", "0x40"], ["-m", "16", "-m", "32"], ["-cpu", "qemu64", "-cpu", "x86-64-v2"], ["-append", "x"], ["-translate", "first"], ["--translate=second"]]:
             with self.subTest(args=args):
                 status, out, err = status_of(*QUIT, *args)
                 self.assertEqual((status, out), (3, "ready\n"), err)

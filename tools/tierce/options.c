@@ -366,6 +366,13 @@ static bool take_icount(struct parse *p, const char *value)
     p->o->machine.icount = true;
     return true;
 }
+static bool take_translate(struct parse *p, const char *value)
+{
+    if (strcmp(value, "first") && strcmp(value, "second"))
+        return fail(p, value, "first or second: the run of a piece of code at which it is translated");
+    p->o->machine.interpret_first = !strcmp(value, "second");
+    return true;
+}
 static bool take_help(struct parse *p, const char *value) { (void)value; p->o->action = DO_HELP; return true; }
 static bool take_version(struct parse *p, const char *value) { (void)value; p->o->action = DO_VERSION; return true; }
 
@@ -402,6 +409,7 @@ static const struct option { const char *name, *other; take_fn *take; const char
     {"dfilter", NULL, take_filter, "RANGES", "trace code at these guest addresses alone: FROM..TO, FROM+SIZE"},
     {"icount", NULL, take_icount, "[=shift=0]", "time counts instructions: runs repeat exactly"},
     {"tier", NULL, take_tier, "NAME", "interp or tcg (default tcg)"},
+    {"translate", NULL, take_translate, "RUN", "first or second: at which run code is translated (default second)"},
     {"tb-size", NULL, take_tb_size, "MIB", "code buffer"},
     {"stats", NULL, take_stats, "[=json]", "at the end, where the time went, on standard error"},
     {"cache", NULL, take_cache, "off", NULL},
@@ -508,6 +516,7 @@ const char *options_parse(struct options *o, int argc, char **argv, char *error,
     memset(o, 0, sizeof *o);
     o->machine.ram_size = 128ull << 20;
     o->machine.tier = TIER_TCG;
+    o->machine.interpret_first = true;
     for (int at = 1; at < argc; at++) {
         if (!one(&p, argc, argv, &at))
             return error;
