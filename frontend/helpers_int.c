@@ -38,17 +38,20 @@ X86_HELPER_FN(random)
     return c86->bus->random(c86);
 }
 
-/* In plain RAM, at once for all who look: *old becomes what was there. */
-#ifdef __x86_64__
-__attribute__((target("cx16")))
-#endif
+/* In plain RAM, at once for all who look: *old becomes what was there.  In assembler, since clang 14 calls a library for it. */
 static void exchange_16(void *at, uint64_t old[2], const uint64_t expected[2], const uint64_t desired[2])
 {
-    unsigned __int128 e, d, was;
+#ifdef __x86_64__
+    unsigned __int128 *target = at;
+    memcpy(old, expected, 16);
+    __asm__ volatile("lock cmpxchg16b %0" : "+m"(*target), "+a"(old[0]), "+d"(old[1]) : "b"(desired[0]), "c"(desired[1]) : "cc", "memory");
+#else
+    unsigned __int128 e, d;
     memcpy(&e, expected, 16);
     memcpy(&d, desired, 16);
-    was = __sync_val_compare_and_swap((unsigned __int128 *)at, e, d);
-    memcpy(old, &was, 16);
+    __atomic_compare_exchange_n((unsigned __int128 *)at, &e, d, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    memcpy(old, &e, 16);
+#endif
 }
 
 /* a: linear address */
