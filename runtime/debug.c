@@ -119,14 +119,11 @@ void debug_tell(struct machine *m)
 void debug_free(struct machine *m) { free(m->debug.points); }
 
 /* --- Asked by debuggers, while the machine stands still */
-static void changed(struct machine *m)
+static void changed(struct debugger *d)
 {
-    struct debugger *d = &m->debug;
     d->code = d->data = false;
     for (unsigned i = 0; i < d->count; i++)
         *(d->points[i].kind == MACHINE_BREAK_CODE ? &d->code : &d->data) = true;
-    tb_flush_all(m->vcpu);
-    softmmu_flush(&m->vcpu->cpu, X86_FLUSH_ALL, 0);
 }
 
 bool machine_break_add(struct machine *m, enum machine_break kind, uint64_t linear, uint64_t size)
@@ -137,7 +134,11 @@ bool machine_break_add(struct machine *m, enum machine_break kind, uint64_t line
         return false;
     d->points = points;
     points[d->count++] = (struct breakpoint){kind, linear, size ? size : 1};
-    changed(m);
+    changed(d);
+    if (kind == MACHINE_BREAK_CODE) /* what is made for a breakpoint may stay when it goes: it ends early */
+        tb_evict_at(m->vcpu, linear);
+    else
+        softmmu_flush(&m->vcpu->cpu, X86_FLUSH_ALL, 0);
     return true;
 }
 
@@ -149,7 +150,7 @@ bool machine_break_remove(struct machine *m, enum machine_break kind, uint64_t l
         if (b->kind != kind || b->at != linear || b->size != (size ? size : 1))
             continue;
         d->points[i] = d->points[--d->count];
-        changed(m);
+        changed(d);
         return true;
     }
     return false;
@@ -158,7 +159,7 @@ bool machine_break_remove(struct machine *m, enum machine_break kind, uint64_t l
 void machine_break_clear(struct machine *m)
 {
     m->debug.count = 0;
-    changed(m);
+    changed(&m->debug);
 }
 
 /* Where a halted CPU is stepped, it takes an interrupt, and time, to go on. */

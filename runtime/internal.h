@@ -229,6 +229,7 @@ void tb_chain(struct vcpu *, struct tb *from, int exit, struct tb *to);
 void tb_isolate(struct vcpu *, struct tb *);  /* no jump leads to it any more: it is looked up when next needed */
 void tb_suspect(struct vcpu *, struct tb *);  /* its bytes change: compared when next needed */
 void tb_evict(struct vcpu *, struct tb *);
+void tb_evict_at(struct vcpu *, uint64_t linear); /* those whose bytes may include that one */
 void tb_mode_changed(struct vcpu *);        /* state.mode or CS is new: the jump table is made to follow */
 void tb_flush_all(struct vcpu *);
 void tb_reap(struct vcpu *);                /* frees dead blocks; no block may be running */

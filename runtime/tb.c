@@ -647,6 +647,23 @@ struct tb *tb_find(struct vcpu *v, const struct ir_block **once)
     return tb;
 }
 
+/* Code segments with a base: where the block's bytes are is not known any more. */
+static bool may_hold(const struct tb *tb, uint64_t linear)
+{
+    bool flat = (tb->mode & X86_MODE_CODE) == X86_MODE_CODE64 || tb->mode >> (X86_MODE_ZERO_SHIFT + X86_CS) & 1;
+    return !flat || linear - tb->pc < tb->bytes;
+}
+
+void tb_evict_at(struct vcpu *v, uint64_t linear)
+{
+    struct tb *tb = v->tbs.ahead, *after;
+    for (size_t n = v->tbs.count; n; n--, tb = after) {
+        after = tb->after;
+        if (may_hold(tb, linear))
+            tb_evict(v, tb);
+    }
+}
+
 void tb_flush_all(struct vcpu *v)
 {
     while (v->tbs.ahead)
