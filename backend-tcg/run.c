@@ -145,13 +145,16 @@ enum ir_leave tcg_run(void *state, const struct ir_guest *g, const void *entry, 
 #define HWCAP2_FSGSBASE (1 << 1)
 #endif
 
+enum { BY_INSTRUCTION = 1, BY_SYSTEM_CALL };
 /* GS is this thread's own and unused by the C library on x86-64. */
 void tcg_tables_set(struct tcg_context *c, int64_t *read_table, int64_t *write_table)
 {
     c->read_table = read_table;
     c->write_table = write_table;
     c->write_base = (uint64_t)write_table + TCG_WRITE_BIAS;
-    if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE)
+    if (!c->host_gs)
+        c->host_gs = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE ? BY_INSTRUCTION : BY_SYSTEM_CALL;
+    if (c->host_gs == BY_INSTRUCTION)
         __asm__ volatile("wrgsbase %0" : : "r"(read_table));
     else
         syscall(SYS_arch_prctl, ARCH_SET_GS, read_table);

@@ -443,8 +443,7 @@ void lift_set_ac(struct lifter *l, int on)
         lift_ud(l);
         return;
     }
-    run(l, X86_HELPER_eflags_write, c64(l, on ? X86_EFLAGS_AC : 0), c64(l, X86_EFLAGS_AC));
-    go_on_next(l);
+    run(l, X86_HELPER_set_ac, c64(l, on), IR_NONE); /* the mode stays: at CPL 0 AC is a matter of rights alone */
 }
 
 void lift_pushf(struct lifter *l, int size)

@@ -434,6 +434,16 @@ X86_HELPER_FN(eflags_write)
 
 X86_HELPER_FN(eflags_read) { return x86_eflags_get(&((struct x86_cpu *)cpu)->state); }
 
+/* CLAC, STAC at CPL 0.  a: AC. */
+X86_HELPER_FN(set_ac)
+{
+    struct x86_cpu *c86 = cpu;
+    struct x86_state *s = &c86->state;
+    s->eflags = a ? s->eflags | X86_EFLAGS_AC : s->eflags & ~(uint32_t)X86_EFLAGS_AC;
+    c86->bus->mode_changed(c86);
+    return 0;
+}
+
 /* a: 1 STI, 0 CLI; b: PC of the next instruction. */
 X86_HELPER_FN(set_if)
 {
