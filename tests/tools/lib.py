@@ -1,10 +1,11 @@
 """What the tests of the programs share: running tierce to its end, or by the side, with pipes or a terminal."""
-import fcntl, os, pty, re, select, signal, socket, subprocess, sys, tempfile, termios, time, unittest
+import fcntl, os, pty, re, resource, select, signal, socket, subprocess, sys, tempfile, termios, time, unittest
 
 TIERCE = os.environ["TIERCE"]
 GUESTS = os.environ["GUESTS"]
 SOURCE = os.environ["SOURCE"]
 SECONDS = 20
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # some tests crash it on purpose
 
 
 def guest(name):

@@ -99,6 +99,9 @@ class Trace(unittest.TestCase):
             self.assertEqual(log.count("IN:"), 1)
             self.assertEqual(log.count("IR for"), 1)
 
+    def test_last_wins(self):
+        self.assertEqual(self.trace("exec,cpu", "-d", "int").count("\n"), 1)
+
     def test_to_standard_error(self):
         status, out, err = run("-kernel", guest("gdb"), "-append", "g", "-serial", "null", "-monitor", "none", "-d", "op,op_opt,int")
         self.assertEqual((status, out), (0x55, ""))

@@ -301,6 +301,7 @@ void options_trace_help(FILE *out)
 static bool take_trace(struct parse *p, const char *value)
 {
     char wrong[64];
+    p->o->machine.trace = 0; /* the last -d counts */
     if (!strcmp(value, "help") || !strcmp(value, "?"))
         p->o->action = DO_TRACE_HELP;
     else if (!options_trace_parse(value, &p->o->machine.trace, wrong, sizeof wrong))
