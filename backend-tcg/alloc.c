@@ -343,6 +343,16 @@ unsigned use_in(struct tcg *t, ir_ref r, unsigned reg)
     return reg;
 }
 
+unsigned use_copy_in(struct tcg *t, ir_ref r, unsigned reg)
+{
+    int64_t c;
+    if (!const_of(t, r, &c) && t->v[r].reg == NO_REG && t->v[r].spill == NO_REG)
+        use(t, r);
+    gpr_take(t, reg);
+    load_into(t, &t->bank[INT], r, reg);
+    return reg;
+}
+
 static unsigned def_any(struct tcg *t, struct bank *b, ir_ref self)
 {
     unsigned reg = wanted(t, b, self);

@@ -178,10 +178,8 @@ static unsigned flags_again_deferred(struct tcg *t, ir_ref flags)
     int64_t imm = 0;
     if (old != IR_NONE) {
         bool variable = by_variable(t, &t->b->insns[self]);
-        if (variable) {
-            gpr_take(t, RCX);
-            use_in(t, deps[1], RCX);
-        }
+        if (variable)
+            use_copy_in(t, deps[1], RCX);
         uint32_t locked = t->bank[INT].locked;
         if (t->v[old].deferred && t->v[old].reg == NO_REG && t->v[old].spill == NO_REG)
             flags_again_deferred(t, old);
@@ -356,7 +354,7 @@ void flags_settle_cold(struct tcg *t, const struct cold *c)
 /* EFLAGS = packed flags of f, by RAX. */
 static void flags_restore(struct tcg *t, ir_ref f)
 {
-    use_in(t, f, RAX);
+    use_copy_in(t, f, RAX); /* a way out at this instruction may want it, too */
     emit_alu_imm(t, 0, 1, RAX, 0x7f);  /* OF from bit 0 */
     put8(t, 0x9e);                     /* sahf */
 }

@@ -145,6 +145,7 @@ void gpr_take(struct tcg *, unsigned reg);                    /* frees that very
 unsigned use(struct tcg *, ir_ref);                           /* the value in some register; not to be written */
 unsigned use_addend(struct tcg *, ir_ref translate);          /* host address less guest address */
 unsigned use_in(struct tcg *, ir_ref, unsigned reg);          /* a copy in that register, which is free otherwise */
+unsigned use_copy_in(struct tcg *, ir_ref, unsigned reg);      /* the same, and the value stays known even where it ends here */
 unsigned def(struct tcg *, ir_ref);                           /* register for the result */
 /* Result register that starts as a copy of a (taken over where a ends here). */
 unsigned def_from(struct tcg *, ir_ref self, ir_ref a);

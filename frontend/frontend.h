@@ -99,6 +99,7 @@ struct x86_fetch {       /* guest bytes; returns how many of max were put in `to
 };
 struct x86_lift_limits {
     unsigned insns, bytes; bool icount;
+    unsigned branches;          /* conditional jumps that a block goes on after, where they are not taken */
     const uint64_t *changing;   /* NULL, or X86_CHANGING bits, one a byte from the block's first: immediates and displacements with such
                                    a byte are read when the block runs (block->code lists them), in blocks inside one page */
 };

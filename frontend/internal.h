@@ -44,6 +44,7 @@ struct lifter {
     const uint64_t *changing;    /* of struct x86_lift_limits */
     bool lock;                   /* has a valid LOCK prefix */
     bool ended;                  /* the block has its last instruction */
+    unsigned branches_left;      /* conditional jumps that it may go on after */
     bool helper_stored;          /* a helper of this instruction may have written to memory, code too: the block ends here */
     ir_ref flags;                /* the flags now, IR_NONE: only in the state; use lift_flags_get */
     ir_ref token[ZYDIS_MAX_OPERAND_COUNT]; /* of memory operands translated by this instruction, else IR_NONE */

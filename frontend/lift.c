@@ -207,6 +207,7 @@ bool x86_lift(const struct x86_model *model, uint32_t mode, uint64_t pc, uint64_
     ir_block_clear(b);
     lift_decoder_init(&decoder, model, mode);
     lifter_init(&l, model, mode, pc, linear, b);
+    l.branches_left = limits->icount ? 0 : limits->branches; /* exits in the middle are not chained when counting */
     l.changing = page >= LONGEST ? limits->changing : NULL;
     f.wrap = l.code_bits == 64 ? UINT64_MAX : UINT32_MAX;
     for (unsigned done = 0; !l.ended; ) {

@@ -80,7 +80,10 @@ static void branch_take(struct lifter *l, ir_ref cond)
         return;
     }
     ir_emit(l->b, IR_exit_if, IR_VOID, 0, target_offset(l, 0), cond, IR_NONE, IR_NONE, IR_NONE);
-    lift_end_jump(l);
+    if (!l->branches_left)
+        lift_end_jump(l);
+    else
+        l->branches_left--; /* the block goes on where the jump is not taken */
 }
 
 void lift_jcc(struct lifter *l, int cc)

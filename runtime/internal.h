@@ -15,10 +15,10 @@
  * TLB at all, so that what is rare elsewhere (eviction, unchaining, collisions, slow paths) happens all the time.
  * Guests with more RAM than KIND_RAM would take hours with that: they get caches of some thousand entries. */
 #ifdef TIERCE_NASTY
-enum { NASTY = 1, MAX_BLOCKS = 5, KIND_BLOCKS = 20000, MAX_INSNS = 1, MAX_MODES = 3, TB_HASH = 1024, EXEC_ENTRIES = 2,
+enum { NASTY = 1, MAX_BLOCKS = 5, KIND_BLOCKS = 20000, MAX_INSNS = 1, MAX_BRANCHES = 0, MAX_MODES = 3, TB_HASH = 1024, EXEC_ENTRIES = 2,
        MAX_CODE_BUFFER = 16 << 10, KIND_CODE_BUFFER = 2 << 20 };
 #else
-enum { NASTY = 0, MAX_BLOCKS = 60000, KIND_BLOCKS = MAX_BLOCKS, MAX_INSNS = 64, MAX_MODES = 1024, TB_HASH = 1 << 17 /* more than blocks: each step of a look-up misses the host's cache */, EXEC_ENTRIES = 256,
+enum { NASTY = 0, MAX_BLOCKS = 60000, KIND_BLOCKS = MAX_BLOCKS, MAX_INSNS = 64, MAX_BRANCHES = 1, MAX_MODES = 1024, TB_HASH = 1 << 17 /* more than blocks: each step of a look-up misses the host's cache */, EXEC_ENTRIES = 256,
        MAX_CODE_BUFFER = 0x7fffffff, KIND_CODE_BUFFER = MAX_CODE_BUFFER };
 #endif
 #define KIND_RAM (256ull << 20)

@@ -306,7 +306,7 @@ static bool lift(struct vcpu *v, unsigned insns, const uint64_t *changing, struc
 {
     struct x86_state *s = &v->cpu.state;
     struct x86_fetch fetch = {.bytes = fetch_bytes, .ctx = v, .decoding = v->measuring ? decoding : NULL};
-    struct x86_lift_limits limits = {.insns = insns, .bytes = (unsigned)PAGE, .icount = v->machine->config.icount, .changing = changing};
+    struct x86_lift_limits limits = {.insns = insns, .bytes = (unsigned)PAGE, .branches = MAX_BRANCHES, .icount = v->machine->config.icount, .changing = changing};
     enum stats_clock before = stats_enter(v, STATS_lift);
     if (v->machine->debug.code)
         limits.bytes = (unsigned)debug_code_room(&v->machine->debug, tb_linear(s), PAGE);

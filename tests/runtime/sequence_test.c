@@ -238,7 +238,7 @@ static void random_state(struct x86_state *s)
 static bool lift(struct ir_block *b, unsigned insns)
 {
     const struct x86_fetch f = {fetch, NULL};
-    const struct x86_lift_limits limits = {.insns = insns, .bytes = 4096};
+    const struct x86_lift_limits limits = {.insns = insns, .bytes = 4096, .branches = 3};
     if (!x86_lift(cpu.model, cpu.state.mode, cpu.state.rip, cpu.state.rip, &f, &limits, b))
         return false;
     ir_optimise(b, &x86_guest);
