@@ -221,7 +221,7 @@ static bool differs_mmx_entered(const struct test_case *c, const struct oracle_s
 static bool differs_own_memory(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
 {
     (void)c;
-    bool foreign = here->trap == X86_PF && silicon->trap != X86_PF && !guest_place(here->cr2, 1, false);
+    bool foreign = here->trap == X86_PF && (silicon->trap != X86_PF || silicon->cr2 != here->cr2) && !guest_place(here->cr2, 1, false);
     return foreign && !msync((void *)(uintptr_t)(here->cr2 & ~4095ull), 4096, MS_ASYNC);
 }
 

@@ -38,8 +38,9 @@ static struct oracle_state *running;      /* what the handler puts in and takes 
 static const struct oracle_mode *mode;
 static ucontext_t outside;
 static struct oracle_fx outside_fx;
-static uint64_t outside_fs, outside_gs;
+static uint64_t outside_fs, outside_gs, outside_mask;
 static unsigned ticks;
+static uint64_t inside_mask;              /* signals that wait while the guest runs: their handlers want this process's FS */
 static enum { IDLE, ENTER, INSIDE } phase;
 
 const void *(*oracle_resume)(const void *pc);
@@ -48,7 +49,20 @@ const void *(*oracle_resume)(const void *pc);
 static const int greg[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                              REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
+#ifdef __clang__
+#define SHADOWED __has_feature(address_sanitizer)
+#elif defined __SANITIZE_ADDRESS__
+#define SHADOWED true
+#else
+#define SHADOWED false
+#endif
+
+/* Code that touches no thread-local storage: no stack protector, no sanitizer, no coverage counters. */
+#ifdef __clang__
+#define BARE __attribute__((no_stack_protector, no_sanitize("address", "undefined", "thread", "coverage"))) static
+#else
 #define BARE __attribute__((no_stack_protector, no_sanitize("address", "undefined", "thread"))) static
+#endif
 BARE inline long prctl_bare(long what, uint64_t value)
 {
     long r;
@@ -124,6 +138,8 @@ BARE void handler(int sig, siginfo_t *info, void *context)
     if (phase == ENTER && sig == SIGTRAP) {
         __builtin_memcpy(outside.uc_mcontext.gregs, u->uc_mcontext.gregs, sizeof u->uc_mcontext.gregs);
         __builtin_memcpy(&outside_fx, u->uc_mcontext.fpregs, 416);
+        __builtin_memcpy(&outside_mask, &u->uc_sigmask, sizeof outside_mask);
+        __builtin_memcpy(&u->uc_sigmask, &inside_mask, sizeof inside_mask);
         prctl_bare(ARCH_GET_GS, (uint64_t)(uintptr_t)&outside_gs);
         load(u);
         phase = INSIDE;
@@ -132,6 +148,7 @@ BARE void handler(int sig, siginfo_t *info, void *context)
         store(u, sig == SIGVTALRM ? -1 : (int)u->uc_mcontext.gregs[REG_TRAPNO]);
         __builtin_memcpy(u->uc_mcontext.gregs, outside.uc_mcontext.gregs, sizeof u->uc_mcontext.gregs);
         __builtin_memcpy(u->uc_mcontext.fpregs, &outside_fx, 416);
+        __builtin_memcpy(&u->uc_sigmask, &outside_mask, sizeof outside_mask);
         phase = IDLE;
     } else {
         resume_or_die(sig, u);
@@ -173,7 +190,12 @@ static void ldt_fill(void)
     }
 }
 
-const char *oracle_mode_missing(enum oracle_mode_id m) { return oracle_modes[m].by_ldt ? no_ldt : NULL; }
+const char *oracle_mode_missing(enum oracle_mode_id m)
+{
+    if (SHADOWED && oracle_modes[m].bits == 32)
+        return "AddressSanitizer's shadow memory is where the guest's wild stores may go";
+    return oracle_modes[m].by_ldt ? no_ldt : NULL;
+}
 
 bool oracle_init(void)
 {
@@ -187,6 +209,9 @@ bool oracle_init(void)
         return false;
     static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGVTALRM};
     sigfillset(&a.sa_mask);
+    inside_mask = ~0ull;
+    for (unsigned i = 0; i < sizeof signals / sizeof *signals; i++)
+        inside_mask &= ~(1ull << (signals[i] - 1));
     for (unsigned i = 0; i < sizeof signals / sizeof *signals; i++)
         if (sigaction(signals[i], &a, NULL))
             return false;
