@@ -33,7 +33,7 @@ static bool keeps_carry(const struct tcg *t, ir_ref flags)
 {
     const struct ir_insn *p = producer(t, flags);
     int64_t one;
-    return t->b->insns[flags].aux == (IR_M_ALL & ~IR_M_C) && (p->op == IR_add || p->op == IR_sub) && const_of(t, p->arg[1], &one) && one == 1;
+    return t->b->insns[flags].aux == (IR_M_ALL & ~IR_M_C) && (p->op == IR_add || p->op == IR_sub) && p->arg[0] != p->arg[1] && const_of(t, p->arg[1], &one) && one == 1;
 }
 
 static bool stands_on_older(const struct tcg *t, ir_ref flags) { return t->b->insns[flags].arg[1] != IR_NONE; }
