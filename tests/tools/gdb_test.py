@@ -45,10 +45,10 @@ class Gdb(WithGuest):
     ELF = ELF32 + ";set architecture i386:x86-64"
 
     def test_session(self):
-        """All that one does in a session, in both tiers; the guest then ends as it does by itself."""
-        for tier in ["interp", "tcg"]:
-            with self.subTest(tier=tier):
-                p = self.start("-S", "--tier=" + tier)
+        """All that one does in a session, in both tiers and with counted time; the guest then ends as it does by itself."""
+        for how in ["--tier=interp", "--tier=tcg", "--icount"]:
+            with self.subTest(how=how):
+                p = self.start("-S", how)
                 out = gdb(self.path, self.ELF, "p/x $rip", "break work", "continue", "p/x $rip", "p $rcx", "ignore 1 41", "continue", "p $rcx", "delete",
                           "watch *(int*)%d" % AT["target"], "continue", "p/x $rip", "delete", "rwatch *(int*)%d" % AT["target"], "continue", "p/x $rip", "delete",
                           "awatch *(char*)%d" % (AT["filled"] + 60), "continue", "p/x $rip", "delete",
