@@ -13,7 +13,7 @@ static const struct feature features[X86_FEATURE_COUNT] = {
 #define F(name) X86_FEATURE_##name
 /* Features without instructions of their own, or whose instructions are rows of BASE. */
 static const uint8_t system_features[] = {F(FPU), F(VME), F(DE), F(PSE), F(PAE), F(MCE), F(APIC), F(MTRR), F(PGE), F(MCA), F(PAT), F(PSE36), F(SS),
-    F(PCID), F(X2APIC), F(TSC_DEADLINE), F(HYPERVISOR), F(ARAT), F(TSC_ADJUST), F(SMEP), F(ERMS), F(FSRM), F(UMIP), F(LAHF), F(CR8_LEGACY),
+    F(PCID), F(X2APIC), F(TSC_DEADLINE), F(HYPERVISOR), F(ARAT), F(TSC_ADJUST), F(SMEP), F(ERMS), F(FSRM), F(UMIP), F(LAHF),
     F(NX), F(PDPE1GB), F(INVARIANT_TSC), F(XGETBV1), F(ZERO_FCS_FDS)};
 /* Names that CPUs have for instructions which older rows cover too. */
 static const uint16_t row_features[] = {
@@ -29,7 +29,7 @@ static const uint8_t set_486[] = {F(FPU), 0};
 static const uint8_t set_pentium3[] = {P6, F(VME), F(HYPERVISOR), 0};
 static const uint8_t set_qemu64[] = {V1, F(SSE3), F(CX16), F(LAHF), F(ZERO_FCS_FDS), 0};
 static const uint8_t set_v2[] = {V2, F(VME), F(X2APIC), F(TSC_DEADLINE), F(ARAT), F(TSC_ADJUST), F(ZERO_FCS_FDS), F(PCID), F(INVPCID), F(FSGSBASE), F(SMEP), F(SMAP), F(UMIP),
-    F(PDPE1GB), F(RDTSCP), F(XSAVE), F(XSAVEOPT), F(XSAVEC), F(XSAVES), F(XGETBV1), F(RDRAND), F(RDSEED), F(ERMS), F(FSRM), F(CR8_LEGACY), F(PREFETCHW), F(MONITOR), F(MOVBE), F(INVARIANT_TSC), 0};
+    F(PDPE1GB), F(RDTSCP), F(XSAVE), F(XSAVEOPT), F(XSAVEC), F(XSAVES), F(XGETBV1), F(RDRAND), F(RDSEED), F(ERMS), F(FSRM), F(PREFETCHW), F(MONITOR), F(MOVBE), F(INVARIANT_TSC), 0};
 
 struct base { const char *name, *text, *vendor, *brand; uint32_t signature, max_leaf, max_extended; const uint8_t *set; };
 static const struct base bases[] = {

@@ -331,6 +331,23 @@ static void io_permissions(void)
     bitmap[0x80 / 8] = 0xff;
 }
 
+static void fast_calls(void)
+{
+    if (!has(1, 3, 11))
+        return;
+    /* SYSENTER's and SYSEXIT's four segments are neighbours */
+    gdt_set(FREE + 96, gdt[KCODE >> 3], 0), gdt_set(FREE + 104, gdt[KDATA >> 3], 0), gdt_set(FREE + 112, gdt[UCODE >> 3], 0), gdt_set(FREE + 120, gdt[UDATA >> 3], 0);
+    wrmsr(0x174, FREE + 96), wrmsr(0x175, TOP(ring0_stack)), wrmsr(0x176, (u32)KASM("mov %esp, %eax; sysexit"));
+    r = user(ASM("mov %esp, %ecx; mov $1f, %edx; sysenter; 1: mov %cs, %ebx; mov %ss, %esi")), r.flags |= FLAG_IF;
+    OK("SYSENTER and SYSEXIT", &r), CHECK_EQ("ESP was the kernel's", ev.r.ax, TOP(ring0_stack)), CHECK_EQ("ESP is back", ev.r.sp, r.sp);
+    CHECK_EQ("CS", ev.r.bx, FREE + 112 + 3), CHECK_EQ("SS", ev.r.si, FREE + 120 + 3), CHECK_EQ("IF is clear: SYSENTER did that", ev.r.flags & FLAG_IF, 0);
+    wrmsr(0x176, (u32)KASM("mov %cs, %eax; mov %ss, %ecx"));
+    r.flags |= FLAG_TF;
+    set_dr6(0xffff0ff0);
+    r.ip = (u32)ASM("sysenter"), EXPECT("SYSENTER leaves TF: a trap at its target", &r, DB, NONE, ANYWHERE), CHECK_EQ("EIP", ev.r.ip, (u32)rdmsr(0x176)), set_dr6(0xffff0ff0);
+    wrmsr(0x174, 0), r.flags = FLAG_FIXED, EXPECT("SYSENTER without CS", &r, GP, 0, 0);
+}
+
 void guest_main(void)
 {
     setup();
@@ -342,4 +359,5 @@ void guest_main(void)
     iret();
     far_ret();
     io_permissions();
+    fast_calls();
 }

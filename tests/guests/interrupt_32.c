@@ -129,6 +129,34 @@ static void local_apic(void)
     outb(PIC1 + 1, 0xfa);
 }
 
+static void x2apic(void)
+{
+    if (!has(1, 2, 21))
+        return;
+    u64 base = rdmsr(0x1b);
+    u32 version = APIC(0x30), id = APIC(0x20) >> 24;
+    r = kernel(KASM("rdmsr")), r.cx = 0x803, EXPECT("x2APIC's MSRs before it is on", &r, GP, 0, 0);
+    wrmsr(0x1b, base | 1 << 10);
+    CHECK_EQ("version", rdmsr(0x803), version), CHECK_EQ("ID", rdmsr(0x802), id);
+    r = kernel(KASM("wrmsr; 1: jmp 1b")), r.cx = 0x83f, r.ax = 0x71, r.flags |= FLAG_IF, EXPECT("SELF IPI", &r, 0x71, NONE, 2);
+    CHECK_EQ("ISR", rdmsr(0x813) >> 17 & 1, 1), wrmsr(0x80b, 0), CHECK_EQ("after EOI", rdmsr(0x813), 0);
+    wrmsr(0x808, 0x80);
+    r = kernel(KASM("wrmsr; mov $100, %ecx; 1: loop 1b; nop")), r.cx = 0x83f, r.ax = 0x72, r.flags |= FLAG_IF, OK("held off by the task priority", &r);
+    r = kernel(KASM("wrmsr; 1: jmp 1b")), r.cx = 0x808, r.flags |= FLAG_IF, EXPECT("until that is lowered", &r, 0x72, NONE, 2), wrmsr(0x80b, 0);
+    r = kernel(KASM("wrmsr")), r.cx = 0x80b, r.ax = 1, EXPECT("EOI that is not 0", &r, GP, 0, 0);
+    r = kernel(KASM("wrmsr")), r.cx = 0x802, EXPECT("ID is read-only", &r, GP, 0, 0);
+    r = kernel(KASM("wrmsr")), r.cx = 0x1b, r.ax = (u32)base, r.dx = (u32)(base >> 32), EXPECT("from x2APIC to xAPIC at once", &r, GP, 0, 0);
+    if (has(1, 2, 24)) {
+        wrmsr(0x832, 0x40000 | 0x73); /* LVT timer: TSC deadline */
+        r = kernel(KASM("rdtsc; add $20000, %eax; adc $0, %edx; wrmsr; sti; hlt; 1: jmp 1b")), r.cx = 0x6e0;
+        EXPECT("TSC deadline", &r, 0x73, NONE, ANYWHERE), wrmsr(0x80b, 0), CHECK_EQ("it is spent", rdmsr(0x6e0), 0);
+        wrmsr(0x832, 0x10000);
+    }
+    wrmsr(0x1b, base & ~(3ull << 10)), wrmsr(0x1b, base), APIC(0xf0) = 0x1ff;
+    CHECK_EQ("xAPIC again", APIC(0x30), version);
+    APIC(0x350) = 0x700; /* LINT0: the PICs */
+}
+
 /* NMIs, which the CPU sends to itself through the local APIC. */
 static void nmis(void)
 {
@@ -172,6 +200,7 @@ void guest_main(void)
     warm();
     halts();
     local_apic();
+    x2apic();
     nmis();
     fpu_errors();
 }

@@ -37,7 +37,7 @@ static void instructions(void)
         {"fsgsbase", 7, EBX, 0, 0}, {"tsc-adjust", 7, EBX, 1, 0}, {"bmi1", 7, EBX, 3, KASM("andn %eax, %ebx, %ecx")}, {"smep", 7, EBX, 7, 0}, {"bmi2", 7, EBX, 8, KASM("pext %eax, %ebx, %ecx")}, {"erms", 7, EBX, 9, 0},
         {"invpcid", 7, EBX, 10, KASM("movl $0, (%ebx); movl $0, 4(%ebx); mov $2, %eax; invpcid (%ebx), %eax")}, {"zero-fcs-fds", 7, EBX, 13, 0}, {"rdseed", 7, EBX, 18, KASM("rdseed %eax")}, {"adx", 7, EBX, 19, KASM("adcx %eax, %ecx")}, {"smap", 7, EBX, 20, KASM("stac; clac")},
         {"clflushopt", 7, EBX, 23, KASM("clflushopt (%ebx)")}, {"clwb", 7, EBX, 24, KASM("clwb (%ebx)")}, {"sha", 7, EBX, 29, KASM("sha1msg1 %xmm0, %xmm1")}, {"umip", 7, ECX, 2, 0}, {"rdpid", 7, ECX, 22, KASM("rdpid %eax")}, {"fsrm", 7, EDX, 4, 0},
-        {"lahf-lm", 0x80000001, ECX, 0, 0}, {"cr8legacy", 0x80000001, ECX, 4, 0}, {"lzcnt", 0x80000001, ECX, 5, 0}, {"prefetchw", 0x80000001, ECX, 8, 0},
+        {"lahf-lm", 0x80000001, ECX, 0, 0}, {"cr8legacy", 0x80000001, ECX, 4, KASM(".byte 0xf0; mov %cr0, %eax")}, {"lzcnt", 0x80000001, ECX, 5, 0}, {"prefetchw", 0x80000001, ECX, 8, 0},
         {"syscall", 0x80000001, EDX, 11, 0}, {"nx", 0x80000001, EDX, 20, 0}, {"pdpe1gb", 0x80000001, EDX, 26, 0}, {"rdtscp", 0x80000001, EDX, 27, KASM("rdtscp")}, {"lm", 0x80000001, EDX, 29, 0},
     };
     static const struct { u32 leaf, reg, copies; } words[] = {{1, EDX, 0}, {1, ECX, 0}, {7, EBX, 0}, {7, ECX, 0}, {7, EDX, 0}, {0x80000001, ECX, 0}, {0x80000001, EDX, 0x0183f3ff}};
