@@ -88,7 +88,8 @@ struct tb_store {
     struct tb_single singles[TB_SINGLES];
     uint32_t modes[MAX_MODES]; unsigned mode_count, mode_next; /* mode_next: whose number is given anew next */
     uint16_t mode_hint[64];
-    uint32_t seen[1 << 16];         /* hash of places that code ran at once (seen_before) */
+    uint64_t seen[1 << 15]; unsigned seen_count; /* hash of places that code ran at once (seen_before) */
+    struct tb_first { uint64_t pc, phys; uint32_t mode; uint8_t *bytes; /* NULL: none */ struct ir_block ir; } first[1 << 12]; /* its IR */
 };
 
 /* --- softmmu (softmmu.c) */

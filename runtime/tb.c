@@ -436,15 +436,69 @@ static bool open_keep(struct tb *tb, const struct ir_block *ir)
     return true;
 }
 
+/* --- The IR of what was interpreted at its first run, for its translation; some thousand blocks' are kept. */
+static struct tb_first *first_slot(struct vcpu *v, uint64_t phys)
+{
+    const struct x86_state *s = &v->cpu.state;
+    return &v->tbs.first[(phys ^ s->rip << 7 ^ (uint64_t)s->mode << 20) * 0x9e3779b97f4a7c15ull >> 52];
+}
+
+static void first_drop(struct tb_first *f)
+{
+    ir_block_free(&f->ir);
+    free(f->bytes);
+    f->bytes = NULL;
+}
+
+static void first_keep(struct vcpu *v, uint64_t phys, const struct ir_block *ir)
+{
+    const uint8_t *host = softmmu_ram(v->machine, phys);
+    struct tb_first *f = first_slot(v, phys);
+    first_drop(f);
+    if (!host || (phys & (PAGE - 1)) + ir->guest_bytes > PAGE || !(f->bytes = malloc(ir->guest_bytes)))
+        return;
+    f->ir = *ir;
+    f->ir.capacity = ir->count;
+    if (!(f->ir.insns = malloc(ir->count * sizeof *ir->insns))) {
+        first_drop(f);
+        return;
+    }
+    memcpy(f->ir.insns, ir->insns, ir->count * sizeof *ir->insns);
+    memcpy(f->bytes, host, ir->guest_bytes);
+    f->pc = v->cpu.state.rip;
+    f->phys = phys;
+    f->mode = v->cpu.state.mode;
+}
+
+/* Into `to`, which has room for the longest block that was ever lifted.  False: not kept, or of other bytes. */
+static bool first_take(struct vcpu *v, uint64_t phys, struct ir_block *to)
+{
+    struct tb_first *f = first_slot(v, phys);
+    if (!f->bytes || f->phys != phys || f->pc != v->cpu.state.rip || f->mode != v->cpu.state.mode)
+        return false;
+    bool same = !memcmp(f->bytes, softmmu_ram(v->machine, phys), f->ir.guest_bytes) && f->ir.count <= to->capacity;
+    if (same) {
+        struct ir_insn *insns = to->insns;
+        uint32_t capacity = to->capacity;
+        *to = f->ir;
+        to->insns = insns;
+        to->capacity = capacity;
+        memcpy(insns, f->ir.insns, f->ir.count * sizeof *insns);
+    }
+    first_drop(f);
+    return same;
+}
+
 /* Translates at state.rip: lift, optimise, emit; shorter and shorter blocks where the backend finds it too complex; one
  * instruction that still is will be interpreted.  NULL: a fault is pending, or no memory. */
 static struct tb *translate(struct vcpu *v, uint64_t phys, unsigned insns, const uint64_t *changing)
 {
     struct ir_block *ir = &v->tbs.scratch;
     bool interpret = v->machine->config.tier == TIER_INTERP, done = false;
+    bool lifted = insns == MAX_INSNS && !changing && first_take(v, phys, ir);
     struct tb *tb = NULL;
-    for (; insns && !done; insns /= 2) {
-        if (!lift_traced(v, insns, changing, ir) || (!tb && !(tb = tb_new(v, phys, ir))))
+    for (; insns && !done; insns /= 2, lifted = false) {
+        if ((!lifted && !lift_traced(v, insns, changing, ir)) || (!tb && !(tb = tb_new(v, phys, ir))))
             break;
         tb->bytes = (uint16_t)ir->guest_bytes;
         tb->insns = (uint16_t)ir->guest_insns;
@@ -602,15 +656,26 @@ void tb_mode_changed(struct vcpu *v)
     mode_number(v);
 }
 
-/* Has code come by here?  Forgets now and then, which costs one more run in the interpreter. */
+/* Has this code come by here?  A bit for each place and its first eight bytes, of which some fall together and are translated at their first run.  None is ever
+ * lost for another's sake: two blocks that did that to each other by turns would be interpreted for ever. */
 static bool seen_before(struct vcpu *v, uint64_t phys)
 {
-    const struct x86_state *s = &v->cpu.state;
-    uint64_t h = (phys ^ s->rip << 7 ^ (uint64_t)s->mode << 20) * 0x9e3779b97f4a7c15ull;
-    uint32_t *seen = &v->tbs.seen[h >> 48], tag = (uint32_t)(h >> 16) | 1;
-    bool before = *seen == tag;
-    *seen = tag;
-    return before;
+    struct tb_store *s = &v->tbs;
+    const unsigned bits = 64 * sizeof s->seen / sizeof *s->seen;
+    const uint8_t *host = softmmu_ram(v->machine, phys);
+    uint64_t code = 0;
+    if (host && (phys & (PAGE - 1)) <= PAGE - sizeof code)
+        memcpy(&code, host, sizeof code);
+    uint64_t h = (phys ^ v->cpu.state.rip << 7 ^ (uint64_t)v->cpu.state.mode << 20 ^ code * 0xbf58476d1ce4e5b9ull) * 0x9e3779b97f4a7c15ull;
+    uint64_t *word = &s->seen[(h >> 32) % bits / 64], bit = 1ull << (h >> 32) % 64;
+    if (*word & bit)
+        return true;
+    if (++s->seen_count > bits / 8) { /* begin again, before most are taken for seen */
+        memset(s->seen, 0, sizeof s->seen);
+        s->seen_count = 1;
+    }
+    *word |= bit;
+    return false;
 }
 
 /* Half of all code runs once: to interpret it costs less than to optimise it and emit host code. */
@@ -634,8 +699,10 @@ struct tb *tb_find(struct vcpu *v, const struct ir_block **once)
     phys = e->phys | (linear & (PAGE - 1));
     struct tb *tb = tb_look_up(v, phys, linear, &versions);
     if (!tb && !versions && interpret_first(v, phys)) {
-        if (lift(v, MAX_INSNS, NULL, &v->tbs.scratch))
+        if (lift(v, MAX_INSNS, NULL, &v->tbs.scratch)) {
             *once = &v->tbs.scratch;
+            first_keep(v, phys, *once);
+        }
         return NULL;
     }
     if (!tb && !(tb = tb_remake(v, phys, linear, versions)))
@@ -666,6 +733,8 @@ void tb_evict_at(struct vcpu *v, uint64_t linear)
 
 void tb_flush_all(struct vcpu *v)
 {
+    for (unsigned i = 0; i < sizeof v->tbs.first / sizeof *v->tbs.first; i++)
+        first_drop(&v->tbs.first[i]);
     while (v->tbs.ahead)
         tb_evict(v, v->tbs.ahead);
     tb_jumps_clear(v);
