@@ -1,5 +1,6 @@
 #!/bin/sh
-# A folder may include its own headers and <other>/<other>.h of the folders that stand below it.
+# A folder may include its own headers and <other>/<other>.h of the folders that stand below it; a program in tools/ its own
+# and those of all folders.  Zydis is seen by frontend/ alone, a host's intrinsics by neither frontend/ nor hw/.
 allowed() { case $1 in
 ir) echo ir;;
 frontend) echo "frontend ir";;
@@ -22,6 +23,22 @@ for dir in ir frontend backend-tcg hw runtime; do
       esac
     done
   done
+done
+for f in tools/*/*.[ch]; do
+  own=${f%/*}
+  for inc in $(sed -n 's/^#include "\([^"]*\)".*/\1/p' "$f"); do
+    to=${inc%%/*}
+    case "$inc" in
+      "$own"/*|"$to/$to.h"|*.def) ;;
+      */*) echo "$f includes the private $inc"; status=1;;
+    esac
+  done
+done
+for f in $(grep -l '#include <Zydis' ir/* backend-tcg/* hw/* runtime/* tools/*/* 2>/dev/null); do
+  echo "$f includes Zydis: only frontend/ may"; status=1
+done
+for f in $(grep -lE '#include <(.*intrin|cpuid)\.h>' frontend/* hw/* ir/ir.h 2>/dev/null); do
+  echo "$f includes a host's intrinsics"; status=1
 done
 [ $status = 0 ] && echo "layering: 1 passed, 0 failed"
 exit $status
