@@ -179,6 +179,13 @@ void machine_on_stop(struct machine *m, void (*stopped)(void *, const struct mac
     m->debug.ctx = ctx;
 }
 
+void machine_paused(struct machine *m)
+{
+    struct debugger *d = &m->debug;
+    if (d->stopped && !d->untold)
+        d->stopped(d->ctx, &(struct machine_stop){.reason = MACHINE_STOP_PAUSE});
+}
+
 void machine_cpu_changed(struct machine *m)
 {
     x86_mode_update(&m->vcpu->cpu);

@@ -248,6 +248,8 @@ static void line_shutdown(void *ctx, int pin, int level)
     if (level && !m->config.no_shutdown) {
         machine_end_with(m, MACHINE_POWER_OFF, 0);
     } else if (level) {
+        m->debug.untold = true;
+        m->debug.told = (struct machine_stop){.reason = MACHINE_STOP_PAUSE};
         atomic_fetch_or(&m->requests, REQUEST_STOP);
         machine_clock_pause(m, true);
         vcpu_kick(m);

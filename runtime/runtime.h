@@ -71,7 +71,7 @@ bool machine_debug_write(struct machine *, uint64_t address, bool physical, cons
 /* --- Breakpoints and stepping (runtime/debug.c).  Main loop's thread, stopped machines only.  Addresses are linear.
  * A machine that meets one stops (as by machine_stop), and the main loop calls what machine_on_stop was given. */
 enum machine_break { MACHINE_BREAK_CODE, MACHINE_WATCH_WRITE, MACHINE_WATCH_READ, MACHINE_WATCH_ACCESS };
-enum machine_stop_reason { MACHINE_STOP_BREAK, MACHINE_STOP_WATCH, MACHINE_STOP_STEP };
+enum machine_stop_reason { MACHINE_STOP_BREAK, MACHINE_STOP_WATCH, MACHINE_STOP_STEP, MACHINE_STOP_PAUSE /* by the user, or -no-shutdown */ };
 struct machine_stop { enum machine_stop_reason reason; enum machine_break watch; uint64_t address; /* of the instruction, or the data */ };
 bool machine_break_add(struct machine *, enum machine_break, uint64_t linear, uint64_t size); /* false: out of memory */
 bool machine_break_remove(struct machine *, enum machine_break, uint64_t linear, uint64_t size); /* false: there is none */
@@ -80,6 +80,7 @@ void machine_break_clear(struct machine *);
  * breakpoint at the present instruction. */
 enum machine_step { MACHINE_STEP_NO_INTERRUPTS = 1, MACHINE_STEP_NO_TIME = 2 };
 void machine_step(struct machine *, unsigned flags);
+void machine_paused(struct machine *); /* after machine_stop, where it is to stay so: the debugger is told */
 void machine_on_stop(struct machine *, void (*stopped)(void *ctx, const struct machine_stop *), void *ctx);
 void machine_cpu_changed(struct machine *); /* to be called after writes to machine_cpu's state */
 

@@ -251,6 +251,25 @@ class Packets(WithGuest):
         ask("s")
         self.assertEqual(self.pc(), at["tick"])
 
+    def test_stopped_by_others(self):
+        """A monitor's `stop` is told to gdb."""
+        monitor = os.path.join(self.dir.name, "m")
+        self.connect("-append", "l", "-monitor", "unix:%s,server,nowait" % monitor, name="tick")
+        self.s.send("$c#63")
+        m = Socket(monitor)
+        self.addCleanup(m.close)
+        time.sleep(0.1)
+        m.send("stop\n")
+        self.assertEqual(self.s.expect(r"\$([^#]*)#").group(1), "T02thread:01;")
+        self.s.send("$c#63")
+        time.sleep(0.1)
+        m.send("info status\n")
+        m.expect("VM status: running")
+
+    def test_stopped_by_power_off(self):
+        self.connect("-append", "p", "-no-shutdown", name="reset")
+        self.assertEqual(self.ask("c"), "T02thread:01;")
+
     def test_garbage(self):
         """Whatever comes over the socket, tierce goes on."""
         self.connect()

@@ -91,7 +91,7 @@ static void on_stop(void *ctx, const struct machine_stop *stop)
         return;
     g->running = false;
     if (stop->reason != MACHINE_STOP_WATCH) {
-        stopped_by(g, SIGTRAP_GDB);
+        stopped_by(g, stop->reason == MACHINE_STOP_PAUSE ? SIGINT_GDB : SIGTRAP_GDB);
         return;
     }
     snprintf(text, sizeof text, "T%02xthread:01;%s:%" PRIx64 ";", SIGTRAP_GDB, watches[stop->watch], stop->address);

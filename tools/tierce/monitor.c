@@ -104,6 +104,8 @@ void monitor_command(struct machine *m, const char *line, FILE *out)
     commands[found].run(&c);
     if (!c.stopped)
         machine_continue(m);
+    else if (!was)
+        machine_paused(m);
 }
 
 /* --- The line */
