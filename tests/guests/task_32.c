@@ -13,6 +13,8 @@ static struct { u32 offset; u16 selector; } __attribute__((packed)) far = {0, ON
 #define MAIN ((struct tss32 *)tss)
 #define BUSY(selector) (gdt[(selector) >> 3] >> 41 & 1)
 
+static void asm_ltr(u16 selector) { asm volatile("ltr %0" :: "r"(selector)); }
+
 static void reload(void)
 {
     gdt_set(TSS_SEL, segment((u32)tss, 0x2088, A_PRESENT | 9), 0);
@@ -126,6 +128,46 @@ static void sixteen(void)
     reload();
 }
 
+/* A 16-bit TSS gives the stacks of inner levels in 16 bits. */
+static void small_stacks(void)
+{
+    gdt_set(SEG, segment((u32)task_stack, 1023, A_PRESENT | A_DATA | A_RW), 0);
+    gdt_set(SMALL, segment((u32)&small, 0x2b, A_PRESENT | 1), 0);
+    small = (struct tss16){.sp0 = 0x200, .ss0 = SEG};
+    asm volatile("ltr %0" :: "r"((u16)SMALL));
+    idt_set(0x40, KCODE, (u32)KASM("mov %ss, %eax; movzwl %sp, %edx; mov %ss:(%edx), %ecx; nop"), A_PRESENT | A_DPL3 | 14, 0);
+    r = user(ASM("int $0x40")), OK("INT from ring 3 with a 16-bit TSS", &r);
+    CHECK_EQ("SS", ev.r.ax, SEG), CHECK_EQ("SP", ev.r.dx & 0xffff, 0x200 - 20), CHECK_EQ("EIP in the frame", ev.r.cx, r.ip + 2);
+    gdt_set(SMALL, segment((u32)&small, 4, A_PRESENT | 1), 0), asm_ltr(SMALL);
+    idt_set(0x40, KCODE, (u32)KASM("nop"), A_PRESENT | A_DPL3 | 14, 0);
+    EXPECT("a 16-bit TSS too short for SS0, for INT and for its #TS", &r, DF, 0, ANYWHERE);
+    r = user(ASM("outb %al, $0x80")), gdt_set(SMALL, segment((u32)&small, 0xff, A_PRESENT | 1), 0), asm_ltr(SMALL);
+    EXPECT("a 16-bit TSS has no I/O permissions", &r, GP, 0, 0);
+    idt_default(0x40);
+    reload();
+}
+
+/* Tasks in virtual-8086 mode: switched to, left by a task gate, returned to. */
+static void vm86(void)
+{
+    static const u8 code[] = {0x8c, 0xd8, 0xcd, 0x40, 0x8c, 0xc3, 0xcd, 0xf0}; /* MOV AX, DS; INT 40h; MOV BX, ES; INT F0h */
+    memcpy((void *)0x20000, code, sizeof code);
+    fresh(0, FLAG_VM | FLAG_IOPL), one.cs = 0x2000, one.ss = 0x3000, one.esp = 0x8000, one.ds = 0x1111, one.es = 0x2222, one.fs = 0x3333, one.gs = 0x4444;
+    idt_set(0x40, KCODE, (u32)KASM("nop"), A_PRESENT | A_DPL3 | 14, 0);
+    r = kernel(KASM("ljmp *(%ebx)")), r.bx = (u32)&far;
+    OK("JMP to a virtual-8086 task, and INT out of it", &r), CHECK_EQ("AX is DS", ev.r.ax & 0xffff, 0x1111), CHECK_EQ("the handler's CS", ev.r.cs, KCODE), CHECK_EQ("its DS is null", ev.r.ds, 0);
+    u32 *frame = (u32 *)ev.r.sp;
+    CHECK_EQ("frame: IP", frame[0], 4), CHECK_EQ("frame: CS", frame[1] & 0xffff, 0x2000), CHECK_EQ("frame: VM", frame[2] & FLAG_VM, FLAG_VM), CHECK_EQ("frame: ES", frame[5] & 0xffff, 0x2222), CHECK_EQ("frame: GS", frame[8] & 0xffff, 0x4444);
+    reload();
+    /* INT by a task gate from virtual-8086 mode, and IRET back into it */
+    fresh(KASM("mov $7, %eax; iret"), 0);
+    idt_set(0x40, ONE, 0, A_PRESENT | A_DPL3 | 5, 0);
+    r = (struct regs){.ip = 0, .cs = 0x2000, .ss = 0x3000, .sp = 0x8000, .ds = 0x1111, .es = 0x2222, .fs = 0x3333, .gs = 0x4444, .flags = FLAG_FIXED | FLAG_VM | FLAG_IOPL};
+    OK("INT by a task gate and IRET", &r);
+    CHECK_EQ("AX is DS", ev.r.ax & 0xffff, 0x1111), CHECK_EQ("BX is ES", ev.r.bx & 0xffff, 0x2222), CHECK_EQ("VM", ev.r.flags & FLAG_VM, FLAG_VM), CHECK_EQ("CS", ev.r.cs, 0x2000), CHECK_EQ("IP", ev.r.ip, 8), CHECK_EQ("GS", ev.r.gs, 0x4444);
+    CHECK_EQ("the other task was run", one.eax, 7), reload(), idt_default(0x40);
+}
+
 static void errors(void)
 {
     /* in the old task: nothing has happened yet */
@@ -188,5 +230,7 @@ void guest_main(void)
 {
     switches();
     sixteen();
+    small_stacks();
+    vm86();
     errors();
 }
