@@ -495,7 +495,8 @@ static struct tb *translate(struct vcpu *v, uint64_t phys, unsigned insns, const
 {
     struct ir_block *ir = &v->tbs.scratch;
     bool interpret = v->machine->config.tier == TIER_INTERP, done = false;
-    bool lifted = insns == MAX_INSNS && !changing && first_take(v, phys, ir);
+    /* With breakpoints blocks end before one, as those of before may not. */
+    bool lifted = insns == MAX_INSNS && !changing && !v->machine->debug.code && first_take(v, phys, ir);
     struct tb *tb = NULL;
     for (; insns && !done; insns /= 2, lifted = false) {
         if ((!lifted && !lift_traced(v, insns, changing, ir)) || (!tb && !(tb = tb_new(v, phys, ir))))
