@@ -154,6 +154,8 @@ static void immediates(struct test_case *c)
         uint64_t v = rnd() % 4 && size == 1 ? rnd() : value();
         if (!size)
             continue;
+        if (c->insn.in.mnemonic == ZYDIS_MNEMONIC_ENTER && rnd() % 4) /* a frame that there is room for */
+            v = rnd() % (k ? 4 : 64);
         if (c->insn.in.raw.imm[k].is_relative) { /* near by, and not into the instruction itself */
             if (size == 1 || rnd() % 8)
                 v = rnd() % 100 + (rnd() & 1 ? -(uint64_t)(100 + length) : 0);
