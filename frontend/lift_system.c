@@ -145,8 +145,13 @@ void lift_query(struct lifter *l, int variant)
     ir_ref ok = ir_op2(l->b, IR_ne, IR_I64, ir_op2(l->b, IR_and, IR_I64, r, c64(l, 1ll << 32)), c64(l, 0));
     if (has_result) {
         enum ir_type t = lift_type(l, 0);
-        ir_ref low = lift_resize(l, lift_resize(l, r, IR_I64, IR_I32, false), IR_I32, t, false);
-        lift_write(l, 0, ir_op3(l->b, IR_select, t, ok, low, lift_read(l, 0)));
+        ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, l->op[0].reg.value);
+        ir_ref old = lift_gpr_get(l, whole), low = lift_resize(l, r, IR_I64, IR_I32, false), value;
+        if (t == IR_I16)
+            value = ir_emit(l->b, IR_deposit, IR_I64, 0, 0, old, lift_resize(l, low, IR_I32, t, false), IR_NONE, IR_NONE);
+        else
+            value = wide(l, low, IR_I32);
+        lift_gpr_put(l, whole, ir_op3(l->b, IR_select, IR_I64, ok, value, old)); /* its high half stays too */
     }
     lift_flag_set(l, IR_M_Z, ok);
 }
@@ -201,6 +206,13 @@ void lift_pop_seg(struct lifter *l, int variant)
 }
 
 /* LDS, LES, LFS, LGS, LSS: offset, then selector.  variant: segment */
+/* The selector of a far pointer stands behind the offset, and is an access of its own. */
+static ir_ref far_selector(struct lifter *l, unsigned operand, unsigned behind)
+{
+    ir_ref at = lift_ea_plus(l, operand, IR_NONE, behind);
+    return lift_load(l, IR_I16, lift_token(l, lift_seg(l->op[operand].mem.segment), at, 2, IR_READ), 0);
+}
+
 void lift_load_far_pointer(struct lifter *l, int variant)
 {
     if (!lift_is_mem(l, 1)) {
@@ -209,8 +221,7 @@ void lift_load_far_pointer(struct lifter *l, int variant)
     }
     unsigned n = bytes_of(l);
     enum ir_type t = lift_int_type(l->operand_bits);
-    ir_ref token = lift_translate(l, 1, n + 2, IR_READ);
-    ir_ref offset = lift_load(l, t, token, 0), selector = lift_load(l, IR_I16, token, n);
+    ir_ref offset = lift_load(l, t, lift_translate(l, 1, n, IR_READ), 0), selector = far_selector(l, 1, n);
     load_segment(l, (enum x86_seg)variant, wide(l, selector, IR_I16));
     lift_gpr_put(l, l->op[0].reg.value, offset);
     end_segment_load(l, (enum x86_seg)variant);
@@ -229,9 +240,8 @@ static void far_transfer(struct lifter *l, bool call)
             lift_ud(l);
             return;
         }
-        ir_ref token = lift_translate(l, 0, n + 2, IR_READ);
-        offset = wide(l, lift_load(l, lift_int_type(l->operand_bits), token, 0), lift_int_type(l->operand_bits));
-        selector = wide(l, lift_load(l, IR_I16, token, n), IR_I16);
+        offset = wide(l, lift_load(l, lift_int_type(l->operand_bits), lift_translate(l, 0, n, IR_READ), 0), lift_int_type(l->operand_bits));
+        selector = wide(l, far_selector(l, 0, n), IR_I16);
     }
     lift_call(l, IR_VOID, X86_HELPER_far_transfer, selector, offset, c64(l, n | (call ? 1 << 8 : 0)), lift_next_pc(l));
     go_on_at_rip(l);

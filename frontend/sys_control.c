@@ -373,7 +373,7 @@ X86_HELPER_FN(query)
         return 0;
     if (a == VERW && (code || !(ds.attr & X86_ATTR_WRITABLE)))
         return 0;
-    return (a == LAR ? ds.high & 0x00f0ff00 : ds.limit) | 1ull << 32;
+    return (a == LAR ? ds.high & 0x00ffff00 /* bits 16 to 19 as the silicon has them */ : ds.limit) | 1ull << 32;
 }
 
 /* --- Time and identification */

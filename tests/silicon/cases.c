@@ -147,6 +147,16 @@ static uint64_t aim(struct test_case *c, const ZydisDecodedOperand *o, uint8_t *
     return at;
 }
 
+/* Selectors of all kinds: null, the host's user segments with fit and unfit RPL, the LDT's, hidden ones, beyond a limit. */
+static uint16_t selector(void)
+{
+    static const uint16_t some[] = {0, 3, 0x23, 0x2b, 0x33, 0x20, 0x30, 0x2a, 0x10, 0x18, 0x43, 0x57, 0xfff8, 7, 0xf, 0x17, 0x1f, 0x27, 0x2f, 0x37, 0x3f, 0x47, 0x4f};
+    uint16_t any = (uint16_t)rnd();
+    if (rnd() % 16 || any >> 3 == 15) /* entry 15 of Linux's GDT tells the CPU's number, which changes */
+        any = some[rnd() % (sizeof some / 2)];
+    return any;
+}
+
 static void immediates(struct test_case *c)
 {
     for (unsigned k = 0; k < 2; k++) {
@@ -154,6 +164,8 @@ static void immediates(struct test_case *c)
         uint64_t v = rnd() % 4 && size == 1 ? rnd() : value();
         if (!size)
             continue;
+        if (k && c->insn.op[0].type == ZYDIS_OPERAND_TYPE_POINTER)
+            v = selector();
         if (c->insn.in.mnemonic == ZYDIS_MNEMONIC_ENTER && rnd() % 4) /* a frame that there is room for */
             v = rnd() % (k ? 4 : 64);
         if (c->insn.in.raw.imm[k].is_relative) { /* near by, and not into the instruction itself */
@@ -182,6 +194,48 @@ static void branch_target(struct test_case *c, uint64_t memory, uint8_t *before)
         bytes_put(before + (memory - ORACLE_DATA), 8, target);
 }
 
+static bool is_far(const struct test_case *c) { return c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR; }
+
+static void stack_put(const struct test_case *c, uint8_t *before, unsigned n, uint64_t v)
+{
+    bool wide = oracle_modes[c->mode].bits == 64;
+    unsigned size = c->insn.in.operand_width / 8u;
+    uint64_t sp = wide ? c->in.gpr[4] : oracle_modes[c->mode].bits == 32 ? (uint32_t)c->in.gpr[4] : (uint16_t)c->in.gpr[4];
+    uint64_t at = sp + (wide ? 0 : oracle_modes[c->mode].seg[X86_SS].base) + n * size;
+    if (at >= ORACLE_DATA && at <= ORACLE_DATA + ORACLE_DATA_SIZE - 8)
+        bytes_put(before + (at - ORACLE_DATA), size, v);
+}
+
+/* Far pointers, frames and selectors where the instruction looks for them. */
+static void descriptors(struct test_case *c, uint64_t memory, uint8_t *before)
+{
+    const ZydisDecodedOperand *o = c->insn.op;
+    ZydisMnemonic m = c->insn.in.mnemonic;
+    unsigned size = c->insn.in.operand_width / 8u;
+    bool pointer = (is_far(c) && o->type == ZYDIS_OPERAND_TYPE_MEMORY) || is_family(c, "load_far_pointer");
+    if (pointer && memory >= ORACLE_DATA && memory <= ORACLE_DATA + ORACLE_DATA_SIZE - 16) {
+        bytes_put(before + (memory - ORACLE_DATA), size, code_target(c));
+        bytes_put(before + (memory - ORACLE_DATA) + size, 2, selector());
+    }
+    if (is_family(c, "iret") || (m == ZYDIS_MNEMONIC_RET && is_far(c))) {
+        const uint64_t frame[] = {code_target(c), selector(), (c->in.rflags ^ (rnd() & 0x8d5)) & ~0x100ull, pick_address(8) & ~7ull, selector()};
+        bool flags = is_family(c, "iret");
+        for (unsigned i = 0; i < 5; i++)
+            stack_put(c, before, i, frame[i < 2 || flags ? i : i + 1 < 5 ? i + 1 : 4]);
+    }
+    for (unsigned i = 0; i < c->insn.in.operand_count_visible; i++) {
+        bool takes = is_family(c, "query") || is_family(c, "arpl") || m == ZYDIS_MNEMONIC_MOV;
+        if (takes && o[i].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(o[i].reg.value) != ZYDIS_REGCLASS_SEGMENT && (m != ZYDIS_MNEMONIC_MOV || ZydisRegisterGetClass(o[0].reg.value) == ZYDIS_REGCLASS_SEGMENT) && rnd() % 8) {
+            uint64_t *r = &c->in.gpr[(unsigned)ZydisRegisterGetId(o[i].reg.value) & 15];
+            *r = (*r & ~0xffffull) | selector();
+        }
+    }
+    if (memory >= ORACLE_DATA && memory <= ORACLE_DATA + ORACLE_DATA_SIZE - 8 && (is_family(c, "query") || (m == ZYDIS_MNEMONIC_MOV && ZydisRegisterGetClass(o[0].reg.value) == ZYDIS_REGCLASS_SEGMENT)))
+        bytes_put(before + (memory - ORACLE_DATA), 2, selector());
+    if (m == ZYDIS_MNEMONIC_POP && o->type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_SEGMENT)
+        stack_put(c, before, 0, selector());
+}
+
 /* Counts that end, divisors that fit, areas that may be loaded: for most cases. */
 static void sensible(struct test_case *c, uint64_t memory, uint8_t *before)
 {
@@ -191,8 +245,9 @@ static void sensible(struct test_case *c, uint64_t memory, uint8_t *before)
         gpr[1] = rnd() % 3 ? rnd() % 20 : rnd() % 400;
     if ((is_family(c, "loop") || is_family(c, "jcxz")) && rnd() % 2)
         gpr[1] = rnd() % 3;
-    if (is_family(c, "jump") || is_family(c, "near_call") || is_family(c, "ret"))
+    if (!is_far(c) && (is_family(c, "jump") || is_family(c, "near_call") || is_family(c, "ret")))
         branch_target(c, is_family(c, "ret") ? gpr[4] + (oracle_modes[c->mode].bits == 64 ? 0 : oracle_modes[c->mode].seg[X86_SS].base) : memory, before);
+    descriptors(c, memory, before);
     if (is_family(c, "div") && rnd() % 4) {
         gpr[2] = rnd() % 2 ? 0 : rnd() % 2 ? gpr[2] >> 48 : (uint64_t)((int64_t)gpr[0] >> 63);
         if (c->insn.in.operand_width == 8)

@@ -72,6 +72,9 @@ const char *check_states(const struct oracle_state *want, const struct oracle_st
     for (unsigned i = 0; i < 16; i++)
         if (want->gpr[i] != have->gpr[i])
             return snprintf(text, sizeof text, "gpr %u: %016llx, not %016llx", i, (unsigned long long)have->gpr[i], (unsigned long long)want->gpr[i]), text;
+    for (unsigned i = 0; i < 6; i++)
+        if ((want->seg[i] > 3 || have->seg[i] > 3) && want->seg[i] != have->seg[i]) /* a null one loses its RPL on the way to the kernel */
+            return snprintf(text, sizeof text, "segment %u: %x, not %x", i, have->seg[i], want->seg[i]), text;
     uint64_t mask = 0x247cd5 & ~undefined;
     if ((want->rflags ^ have->rflags) & mask)
         return snprintf(text, sizeof text, "flags: %llx, not %llx", (unsigned long long)(have->rflags & mask), (unsigned long long)(want->rflags & mask)), text;
@@ -100,16 +103,21 @@ static const char *compare_memory(const uint8_t *want)
 /* A branch has landed where there is no code: the fault of the fetch there is not this instruction's. */
 static void settle(const struct test_case *c, struct oracle_state *s)
 {
-    uint64_t base = c->mode == ORACLE_64 ? 0 : oracle_modes[c->mode].seg[X86_CS].base, linear = s->rip + base;
-    if (c->mode != ORACLE_64) {
+    uint64_t d = s->seg[X86_CS] & 4 ? oracle_ldt[(s->seg[X86_CS] >> 3) % ORACLE_LDT] : oracle_gdt[(s->seg[X86_CS] >> 3) % ORACLE_GDT];
+    uint64_t linear = s->rip + ((d >> 16 & 0xffffff) | (d >> 32 & 0xff000000)), limit = (d & 0xffff) | (d >> 32 & 0xf0000);
+    bool long_code = d >> 53 & 1;
+    if (d >> 55 & 1)
+        limit = limit << 12 | 0xfff;
+    if (!long_code)
         linear = (uint32_t)linear;
+    if (c->mode != ORACLE_64) {
         for (unsigned i = 0; i < 8; i++) /* an IRET to a 16-bit stack leaves the kernel's bits above */
             s->gpr[i] = (uint32_t)s->gpr[i];
         memset(&s->gpr[8], 0, 8 * sizeof s->gpr[0]);
     }
     if (s->trap == X86_PF && !guest_place(s->cr2, 1, false))
         s->error &= ~1ull; /* there may be something of the host's: its kernel, this process */
-    if (s->trap == X86_GP && !s->error && s->rip != c->in.rip && s->rip > oracle_modes[c->mode].seg[X86_CS].limit && c->mode != ORACLE_64)
+    if (s->trap == X86_GP && !s->error && s->rip != c->in.rip && s->rip > limit && !long_code)
         s->trap = 3; /* ... or where the code segment ends */
     if (s->trap == X86_PF && s->error & 16 && s->rip != c->in.rip && s->cr2 == linear) {
         s->trap = 3;

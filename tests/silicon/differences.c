@@ -69,14 +69,6 @@ static bool skip_umip(const struct test_case *c) { return IS(M(SGDT), M(SIDT), M
 static bool skip_own_rights(const struct test_case *c) { return IS(M(WRPKRU), M(RDPKRU)); }
 static bool skip_hypervisor(const struct test_case *c) { return IS(M(VMCALL), M(VMMCALL)); }
 
-static bool skip_descriptors(const struct test_case *c)
-{
-    bool far = c->insn.valid && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
-    bool from = IS(M(MOV), M(PUSH)) && has_segment(c) && (IS(M(PUSH)) || c->insn.op[1].type == ZYDIS_OPERAND_TYPE_REGISTER) &&
-                !(IS(M(MOV)) && c->insn.op[0].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(c->insn.op[0].reg.value) == ZYDIS_REGCLASS_SEGMENT);
-    return far || (has_segment(c) && !from) || IS(M(LDS), M(LES), M(LFS), M(LGS), M(LSS), M(LAR), M(LSL), M(VERR), M(VERW), M(IRET), M(IRETD), M(IRETQ));
-}
-
 static bool skip_lacked(const struct test_case *c)
 {
     unsigned at = 0;
@@ -200,6 +192,7 @@ static bool differs_area_fault(const struct test_case *c, const struct oracle_st
 {
     bool area = IS(M(FLDENV), M(FNSTENV), M(FNSAVE), M(FRSTOR), M(FXSAVE), M(FXRSTOR), M(FXSAVE64), M(FXRSTOR64), M(MASKMOVQ), M(MASKMOVDQU), M(FBLD), M(FBSTP), M(FSTP), M(FLD),
                    M(XSAVE), M(XSAVE64), M(XSAVEC), M(XSAVEC64), M(XSAVEOPT), M(XSAVEOPT64), M(XRSTOR), M(XRSTOR64), M(ENTER), M(PUSHA), M(PUSHAD), M(POPA), M(POPAD));
+    area |= IS(M(IRET), M(IRETD), M(IRETQ)) || (IS(M(RET)) && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR);
     bool whole = IS(M(XSAVE), M(XSAVE64), M(XSAVEC), M(XSAVEC64), M(XSAVEOPT), M(XSAVEOPT64), M(XRSTOR), M(XRSTOR64), M(MASKMOVQ), M(MASKMOVDQU)); /* parts not asked for may fault */
     return area && is_data_fault(silicon) && (is_data_fault(here) || (whole && here->trap == 3)) && (c->in.rflags & X86_EFLAGS_AC || (silicon->trap != X86_AC && here->trap != X86_AC));
 }
@@ -237,4 +230,23 @@ static bool differs_long_refused(const struct test_case *c, const struct oracle_
     while (prefixes < 15 && memchr("\x66\x67\xf0\xf2\xf3\x2e\x36\x26\x3e\x64\x65", c->insn.bytes[prefixes], 11))
         prefixes++;
     return !c->insn.valid && prefixes > 3 && here->trap == X86_UD && silicon->trap == X86_GP && !silicon->error;
+}
+
+static bool differs_iret_order(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(IRET), M(IRETD), M(IRETQ)) && silicon->trap == X86_GP && here->trap == X86_GP && silicon->error != here->error;
+}
+
+static bool differs_far64(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    bool far = IS(M(LFS), M(LGS), M(LSS)) || (IS(M(JMP), M(CALL)) && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR);
+    (void)silicon, (void)here;
+    return far && c->mode == ORACLE_64 && c->insn.in.operand_width == 64;
+}
+
+static bool differs_far_call_stack(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    bool based = c->mode != ORACLE_64 && oracle_modes[c->mode].seg[X86_SS].base && silicon->trap == X86_PF && silicon->cr2 - ORACLE_DATA >= ORACLE_DATA_SIZE;
+    bool wide = c->mode == ORACLE_64 && here->trap == X86_SS_FAULT;
+    return IS(M(CALL)) && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR && (based || wide);
 }

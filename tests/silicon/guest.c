@@ -23,6 +23,19 @@ uint8_t *guest_place(uint64_t at, unsigned size, bool write)
     return NULL;
 }
 
+/* Descriptor tables, which the CPU reads whatever its rights. */
+static const uint64_t gdt_at = 0xfffffe0000001000ull, ldt_at = 0xfffffe0000002000ull;
+
+static uint8_t *place_for(uint64_t at, unsigned size, unsigned access)
+{
+    bool table = access & IR_AS_SUPERVISOR && !(access & IR_WRITE);
+    if (table && at >= gdt_at && at + size <= gdt_at + sizeof oracle_gdt)
+        return (uint8_t *)oracle_gdt + (at - gdt_at);
+    if (table && at >= ldt_at && at + size <= ldt_at + sizeof oracle_ldt)
+        return (uint8_t *)oracle_ldt + (at - ldt_at);
+    return guest_place(at, size, access & IR_WRITE);
+}
+
 /* #PF names the first byte that may not be accessed: the start, or the second page's. */
 static void page_fault(struct x86_cpu *c, uint64_t at, unsigned access)
 {
@@ -33,9 +46,11 @@ static void page_fault(struct x86_cpu *c, uint64_t at, unsigned access)
 
 static bool probe(struct x86_cpu *c, uint64_t at, unsigned size, unsigned access)
 {
+    if (c->state.mode & X86_MODE_AC && c->state.cpl == 3 && !(access & IR_AS_SUPERVISOR) && size <= 8 && !(size & (size - 1)))
+        access |= IR_AC; /* as runtime/softmmu.c does */
     if (!x86_access_check(c, at, size, access))
         return false;
-    if (guest_place(at, size, access & IR_WRITE))
+    if (place_for(at, size, access))
         return true;
     page_fault(c, at, access);
     return false;
@@ -44,7 +59,7 @@ static bool bus_read(struct x86_cpu *c, uint64_t at, unsigned size, unsigned acc
 {
     if (!probe(c, at, size, access))
         return false;
-    memcpy(to, guest_place(at, size, false), size);
+    memcpy(to, place_for(at, size, access), size);
     return true;
 }
 static bool bus_write(struct x86_cpu *c, uint64_t at, unsigned size, unsigned access, const void *from)
@@ -141,6 +156,7 @@ static void state_out(struct oracle_state *o)
     o->trap = s->faulted ? (int)s->fault_vector : 3;
     o->error = s->faulted && s->fault_has_error ? s->fault_error : 0;
     o->cr2 = s->fault_address;
+    memcpy(o->seg, s->seg_sel, sizeof o->seg);
     o->fx.fcw = s->fcw;
     o->fx.fsw = (uint16_t)(s->fsw | s->fptop << 11);
     o->fx.ftw = s->fptag;
@@ -318,6 +334,12 @@ bool guest_init(const char *model, char *error, unsigned size)
     s->cr4 = X86_CR4_PAE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE | X86_CR4_FSGSBASE;
     s->efer = X86_EFER_LME | X86_EFER_LMA | X86_EFER_SCE;
     s->tr_limit = 0; /* no I/O permission map */
+    s->gdtr_base = gdt_at;
+    s->gdtr_limit = sizeof oracle_gdt - 1;
+    s->ldtr_sel = 0x50;
+    s->ldtr_base = ldt_at;
+    s->ldtr_limit = sizeof oracle_ldt - 1;
+    s->ldtr_attr = 0x82;
     s->cpl = 3;
     s->eflags = 0x202;
     s->xcr0 = 3;

@@ -34,6 +34,8 @@ const struct oracle_mode oracle_modes[ORACLE_MODES] = {
 
 static uint8_t *code_alias, *data_alias;
 static const char *no_ldt;
+uint64_t oracle_gdt[ORACLE_GDT], oracle_ldt[ORACLE_LDT];
+_Static_assert((int)LDT_COUNT == (int)ORACLE_LDT, "the LDT's size stands in oracle.h too");
 static struct oracle_state *running;      /* what the handler puts in and takes out */
 static const struct oracle_mode *mode;
 static ucontext_t outside;
@@ -105,8 +107,13 @@ BARE void segments_enter(void)
     }
 }
 
-BARE void segments_leave(void)
+BARE void segments_leave(ucontext_t *u)
 {
+    uint64_t both = (uint64_t)u->uc_mcontext.gregs[REG_CSGSFS];
+    uint16_t *seg = running->seg;
+    __asm__ volatile("mov %%es, %0\n\tmov %%ds, %1\n\tmov %%fs, %2\n\tmov %%gs, %3" : "=m"(seg[0]), "=m"(seg[3]), "=m"(seg[4]), "=m"(seg[5]));
+    seg[1] = (uint16_t)both;
+    seg[2] = (uint16_t)(both >> 48);
     prctl_bare(ARCH_SET_FS, outside_fs);
     prctl_bare(ARCH_SET_GS, outside_gs);
     __asm__ volatile("pushfq\n\tandl $~0x244000, (%%rsp)\n\tpopfq" ::: "memory", "cc"); /* AC, ID, NT off: no signal frame does it */
@@ -126,7 +133,7 @@ BARE void handler(int sig, siginfo_t *info, void *context)
     ucontext_t *u = context;
     (void)info;
     if (phase == INSIDE)
-        segments_leave();
+        segments_leave(u);
     if (sig == SIGVTALRM) { /* the second tick in one run: it hangs */
         if (phase != INSIDE)
             return;
@@ -190,6 +197,22 @@ static void ldt_fill(void)
     }
 }
 
+/* What is hidden from user mode stays 0: to load it is #GP in either case. */
+static void gdt_ask(void)
+{
+    for (unsigned i = 1; i < ORACLE_GDT; i++) {
+        uint32_t rights = 0, limit = 0, selector = i << 3 | 3;
+        bool told;
+        __asm__("lar %k2, %0\n\tsetz %1" : "+r"(rights), "=qm"(told) : "r"(selector) : "cc");
+        if (!told)
+            continue;
+        __asm__("lsl %k1, %0" : "+r"(limit) : "r"(selector) : "cc");
+        if (rights & 0x800000)
+            limit >>= 12;
+        oracle_gdt[i] = (limit & 0xffff) | (uint64_t)(rights & 0xf0ff00) << 32 | (uint64_t)(limit & 0xf0000) << 32;
+    }
+}
+
 const char *oracle_mode_missing(enum oracle_mode_id m)
 {
     if (SHADOWED && oracle_modes[m].bits == 32)
@@ -216,6 +239,9 @@ bool oracle_init(void)
         if (sigaction(signals[i], &a, NULL))
             return false;
     ldt_fill();
+    gdt_ask();
+    if (!no_ldt && syscall(SYS_modify_ldt, 0, oracle_ldt, sizeof oracle_ldt) < 0)
+        no_ldt = "modify_ldt does not let the LDT be read";
     return !setitimer(ITIMER_VIRTUAL, &every, NULL);
 }
 

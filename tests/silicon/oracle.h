@@ -20,7 +20,11 @@ struct oracle_state {
     int trap;                /* vector that ended it; 3: ran to its end; -1: never came to an end */
     uint64_t error, cr2;
     struct oracle_fx fx;
+    uint16_t seg[6];         /* out: selectors, ES CS SS DS FS GS */
 };
+/* Descriptors as user mode sees them: what LAR and LSL tell of the GDT, and the LDT as the kernel has it. */
+enum { ORACLE_GDT = 16, ORACLE_LDT = 10 };
+extern uint64_t oracle_gdt[ORACLE_GDT], oracle_ldt[ORACLE_LDT];
 
 /* The ways in which code may run.  attr: as struct x86_state's seg_attr. */
 struct oracle_segment { uint16_t selector; uint32_t attr, limit; uint64_t base; };
