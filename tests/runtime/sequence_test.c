@@ -76,7 +76,7 @@ static unsigned fetch(void *ctx, uint64_t at, unsigned max, uint8_t *to)
     if (at < CODE || at >= CODE + sizeof code)
         return 0;
     unsigned room = (unsigned)(CODE + sizeof code - at), n = max < room ? max : room;
-    memcpy(to, code + at - CODE, n);
+    memcpy(to, code + (at - CODE), n);
     return n;
 }
 
