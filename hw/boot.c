@@ -7,9 +7,7 @@ bool boot_fail(struct boot *b, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    int n = snprintf(b->error, b->error_size, "kernel: ");
-    if (n >= 0 && (size_t)n < b->error_size)
-        vsnprintf(b->error + n, b->error_size - (size_t)n, format, args);
+    vsnprintf(b->error, b->error_size, format, args);
     va_end(args);
     return false;
 }

@@ -375,8 +375,11 @@ static bool load_guest(struct machine *m, char *error, size_t size)
         x86_cpuid(&m->vcpu->cpu, 0x80000001, 0, id);
         if (!(id[3] >> 29 & 1)) /* no long mode: boot_load is told so */
             entry.protocol = BOOT_LINUX32;
-        if (!boot_load(&pc, &entry, error, size))
+        char why[256];
+        if (!boot_load(&pc, &entry, why, sizeof why)) {
+            snprintf(error, size, "kernel %s: %s", m->config.kernel, why);
             return false;
+        }
     }
     x86_reset(&m->vcpu->cpu, X86_RESET_POWER);
     start_state(m, &entry);
