@@ -250,3 +250,16 @@ static bool differs_far_call_stack(const struct test_case *c, const struct oracl
     bool wide = c->mode == ORACLE_64 && here->trap == X86_SS_FAULT;
     return IS(M(CALL)) && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR && (based || wide);
 }
+
+static bool differs_host_lacks(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    static const struct { uint32_t leaf, subleaf; uint8_t reg, bit; } features[X86_FEATURE_COUNT] = {
+#define FEATURE(name, text, leaf, subleaf, reg, bit) [X86_FEATURE_##name] = {leaf, subleaf, reg, bit},
+#include "frontend/features.def"
+    };
+    uint32_t id[4] = {0};
+    if (!c->row || !c->row->feature || silicon->trap != X86_UD || here->trap == X86_UD)
+        return false;
+    __get_cpuid_count(features[c->row->feature].leaf, features[c->row->feature].subleaf, &id[0], &id[1], &id[2], &id[3]);
+    return !(id[features[c->row->feature].reg & 3] >> features[c->row->feature].bit & 1);
+}

@@ -114,7 +114,7 @@ static void print_summary(void)
 static int work(const struct options *o)
 {
     char error[200];
-    if (!oracle_init() || !guest_init("x86-64-v2,+bmi1,+bmi2,+adx,+lzcnt,+aes,+pclmulqdq,+sha", error, sizeof error)) {
+    if (!oracle_init() || !guest_init("x86-64-v2,+bmi1,+bmi2,+adx,+lzcnt,+aes,+pclmulqdq,+sha,+clflushopt,+clwb", error, sizeof error)) {
         fprintf(stderr, "cannot set up: %s\n", error);
         return 1;
     }
