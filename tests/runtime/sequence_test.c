@@ -46,11 +46,11 @@ static bool probe(struct x86_cpu *c, uint64_t at, unsigned size, unsigned access
 }
 static bool bus_read(struct x86_cpu *c, uint64_t at, unsigned size, unsigned access, void *to)
 {
-    return probe(c, at, size, access) && memcpy(to, data + at - DATA, size);
+    return probe(c, at, size, access) && memcpy(to, data + (at - DATA), size);
 }
 static bool bus_write(struct x86_cpu *c, uint64_t at, unsigned size, unsigned access, const void *from)
 {
-    return probe(c, at, size, access) && memcpy(data + at - DATA, from, size);
+    return probe(c, at, size, access) && memcpy(data + (at - DATA), from, size);
 }
 static void *bus_pointer(struct x86_cpu *c, uint64_t at, unsigned *size, unsigned access)
 {
@@ -61,8 +61,8 @@ static void mode_changed(struct x86_cpu *c) { (void)c; }
 static const struct x86_bus bus = {.read = bus_read, .write = bus_write, .probe = probe, .pointer = bus_pointer, .mode_changed = mode_changed};
 
 static bool env_translate(void *s, uint64_t at, unsigned size, unsigned access) { return probe(s, at, size, access); }
-static void env_load(void *s, uint64_t at, unsigned size, void *to) { (void)s; memcpy(to, data + at - DATA, size); }
-static void env_store(void *s, uint64_t at, unsigned size, const void *from) { (void)s; memcpy(data + at - DATA, from, size); }
+static void env_load(void *s, uint64_t at, unsigned size, void *to) { (void)s; memcpy(to, data + (at - DATA), size); }
+static void env_store(void *s, uint64_t at, unsigned size, const void *from) { (void)s; memcpy(data + (at - DATA), from, size); }
 static void env_raise(void *s, unsigned vector, bool has_error, uint64_t error)
 {
     if (has_error)
@@ -83,7 +83,7 @@ static unsigned fetch(void *ctx, uint64_t at, unsigned max, uint8_t *to)
 static uint64_t slow_translate(void *s, uint64_t at, unsigned size_access, const void *host_pc)
 {
     (void)host_pc;
-    return probe(s, at, size_access & 0xff, size_access >> 8) ? (uint64_t)(uintptr_t)(data + at - DATA) : 0;
+    return probe(s, at, size_access & 0xff, size_access >> 8) ? (uint64_t)(uintptr_t)(data + (at - DATA)) : 0;
 }
 
 static void on_segv(int number, siginfo_t *info, void *context)
