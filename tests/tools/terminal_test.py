@@ -122,7 +122,7 @@ class Input(unittest.TestCase):
     def test_long_pipe(self):
         """More than any buffer holds, in order, none lost, to a guest that takes one byte at a time."""
         sent = "0123456789" * 1000
-        status, out, _ = run(*TALK, input=sent + "q")
+        status, out, _ = run(*TALK, input=sent + "q", timeout=90)  # each byte wakes a thread: 2 ms where CPUs sleep deeply
         self.assertEqual(status, 3)
         self.assertEqual(out, "ready\n" + "".join("[%s]" % c for c in sent))
 
