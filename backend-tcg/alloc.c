@@ -19,6 +19,8 @@ bool const_of(const struct tcg *t, ir_ref r, int64_t *value)
     return true;
 }
 
+bool small_const(const struct tcg *t, ir_ref r, int64_t *value) { return const_of(t, r, value) && *value == (int32_t)*value; }
+
 /* --- Moves; none touches EFLAGS */
 static void move(struct tcg *t, const struct bank *b, unsigned to, unsigned from)
 {

@@ -27,7 +27,7 @@ static inline unsigned tcg_jump_hash(uint64_t pc) { return (unsigned)(pc & (TCG_
 
 struct tcg_context {
     uint8_t unpinned[11][64];            /* stands for the pinned slots of a guest that has none */
-    uint64_t host_mxcsr, host_gs /* how to set it: tcg_tables_set */, reserved;
+    uint64_t unused, host_gs /* how to set it: tcg_tables_set */, reserved;
     const struct ir_guest *guest;        /* x87: see x87.c */
     const void *x87_move;
     uint64_t x87_in_host;

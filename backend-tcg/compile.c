@@ -13,23 +13,11 @@ static unsigned use_ending(struct tcg *t, ir_ref a)
     return r;
 }
 
-static void imm_out(struct tcg *t, unsigned size, int64_t c)
-{
-    for (unsigned k = 0; k < (size > 4 ? 4 : size); k++)
-        put8(t, (uint8_t)(c >> 8 * k));
-}
-
 /* --- Arithmetic */
 static unsigned width(const struct tcg *t, ir_ref self)
 {
     unsigned size = size_of((enum ir_type)t->b->insns[self].type);
     return t->v[self].flagged || size > 4 ? size : 4;
-}
-
-static bool needs_register(const struct tcg *t, ir_ref b)
-{
-    int64_t c;
-    return !(const_of(t, b, &c) && c == (int32_t)c);
 }
 
 static bool is_zero_idiom(const struct ir_insn *i) { return (i->op == IR_xor || i->op == IR_sub) && i->arg[0] == i->arg[1]; }
@@ -40,11 +28,10 @@ static bool do_compare(struct tcg *t, const struct ir_insn *i, ir_ref self, unsi
     int64_t c;
     if (value_used(t, self) || (i->op != IR_sub && i->op != IR_and))
         return false;
-    if (needs_register(t, i->arg[1])) {
+    if (!small_const(t, i->arg[1], &c)) {
         unsigned b = use(t, i->arg[1]), a = use(t, i->arg[0]);
         emit_rr(t, 0, (i->op == IR_sub ? 0x38 : 0x84) | (size > 1), size, b, a);
     } else {
-        const_of(t, i->arg[1], &c);
         unsigned a = use(t, i->arg[0]);
         if (i->op == IR_sub && c) {
             emit_alu_imm(t, 7, size, a, (int32_t)c);
@@ -52,8 +39,7 @@ static bool do_compare(struct tcg *t, const struct ir_insn *i, ir_ref self, unsi
             emit_rr(t, 0, 0x84 | (size > 1), size, a, a);
         } else {
             emit_rr(t, 0, 0xf6 | (size > 1), size, 0, a);
-            for (unsigned k = 0; k < (size == 8 ? 4 : size); k++)
-                put8(t, (uint8_t)(c >> 8 * k));
+            emit_imm_bytes(t, size, c);
         }
     }
     t->host_flags = self;
@@ -73,10 +59,8 @@ static void do_alu(struct tcg *t, const struct ir_insn *i, ir_ref self)
     }
     if (t->v[self].flagged && do_compare(t, i, self, size))
         return;
-    if (needs_register(t, i->arg[1]))
+    if (!small_const(t, i->arg[1], &c))
         b = use(t, i->arg[1]);
-    else
-        const_of(t, i->arg[1], &c);
     bool carries = i->op == IR_adc || i->op == IR_sbb;
     if (carries)
         use(t, i->arg[2]);
@@ -122,11 +106,10 @@ static void do_mul(struct tcg *t, const struct ir_insn *i, ir_ref self)
         mul_pair(t, next, self, self + 1);
         return;
     }
-    if (!needs_register(t, i->arg[1])) {
-        const_of(t, i->arg[1], &c);
+    if (small_const(t, i->arg[1], &c)) {
         unsigned a = use_ending(t, i->arg[0]);
         emit_rr(t, 0, 0x69, size, r = def(t, self), a);
-        imm_out(t, size, c);
+        emit_imm_bytes(t, size, c);
     } else {
         unsigned b = use(t, i->arg[1]);
         emit_rr(t, 0, 0x0faf, size, r = def_from(t, self, i->arg[0]), b);
@@ -456,7 +439,7 @@ static void store_value(struct tcg *t, ir_ref v, unsigned base, unsigned index, 
         t->complex = true;
     } else if (const_of(t, v, &c) && c == (int32_t)c) {
         emit_mem(t, 0, size == 1 ? 0xc6 : 0xc7, size, 0, base, index, 0, at);
-        imm_out(t, size, c);
+        emit_imm_bytes(t, size, c);
     } else {
         emit_mem(t, 0, size == 1 ? 0x88 : 0x89, size, use(t, v), base, index, 0, at);
     }

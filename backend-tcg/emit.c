@@ -87,29 +87,24 @@ void emit_imm(struct tcg *t, unsigned to, uint64_t v)
     }
 }
 
-static void imm_out(struct tcg *t, unsigned size, int32_t imm)
+void emit_imm_bytes(struct tcg *t, unsigned size, int64_t imm)
 {
-    put8(t, (uint32_t)imm);
-    if (size >= 2)
-        put8(t, (uint32_t)imm >> 8);
-    if (size >= 4) {
-        put8(t, (uint32_t)imm >> 16);
-        put8(t, (uint32_t)imm >> 24);
-    }
+    for (unsigned k = 0; k < (size > 4 ? 4 : size); k++)
+        put8(t, (uint8_t)(imm >> 8 * k));
 }
 
 void emit_alu_imm(struct tcg *t, unsigned digit, unsigned size, unsigned rm, int32_t imm)
 {
     bool narrow = size > 1 && imm >= -128 && imm < 128;
     emit_rr(t, 0, size == 1 ? 0x80 : narrow ? 0x83 : 0x81, size, digit, rm);
-    imm_out(t, narrow ? 1 : size, imm);
+    emit_imm_bytes(t, narrow ? 1 : size, imm);
 }
 
 void emit_alu_mem_imm(struct tcg *t, unsigned digit, unsigned size, unsigned base, int32_t disp, int32_t imm)
 {
     bool narrow = size > 1 && imm >= -128 && imm < 128;
     emit_rm(t, 0, size == 1 ? 0x80 : narrow ? 0x83 : 0x81, size, digit, base, disp);
-    imm_out(t, narrow ? 1 : size, imm);
+    emit_imm_bytes(t, narrow ? 1 : size, imm);
 }
 
 void emit_shift_imm(struct tcg *t, unsigned digit, unsigned size, unsigned rm, unsigned count)

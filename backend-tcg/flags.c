@@ -7,7 +7,7 @@
 const uint8_t alu_digit[IR_OP_COUNT] = {[IR_add] = 0, [IR_or] = 1, [IR_adc] = 2, [IR_sbb] = 3, [IR_and] = 4, [IR_sub] = 5, [IR_xor] = 6};
 static const uint8_t shift_digit[IR_OP_COUNT] = {[IR_rol] = 0, [IR_ror] = 1, [IR_rcl] = 2, [IR_rcr] = 3, [IR_shl] = 4, [IR_shr] = 5, [IR_sar] = 7};
 
-bool is_shift(unsigned op) { return op == IR_shl || op == IR_shr || op == IR_sar || is_rotate(op); }
+static bool is_shift(unsigned op) { return op == IR_shl || op == IR_shr || op == IR_sar || is_rotate(op); }
 bool is_rotate(unsigned op) { return op == IR_rol || op == IR_ror || op == IR_rcl || op == IR_rcr; }
 bool is_double(unsigned op) { return op == IR_shld || op == IR_shrd; }
 ir_ref count_of(const struct ir_insn *i) { return is_double(i->op) ? i->arg[2] : i->arg[1]; }
@@ -115,8 +115,7 @@ static void make_mul(struct tcg *t, unsigned size, unsigned a, unsigned b, int64
         return;
     }
     emit_rr(t, 0, 0x69, size, scratch, a);
-    for (unsigned k = 0; k < (size == 2 ? 2 : 4); k++)
-        put8(t, (uint8_t)(imm >> 8 * k));
+    emit_imm_bytes(t, size, imm);
 }
 
 /* EFLAGS = flags of p. a, b: registers of the deps (b NO_REG: imm); scratch may be a where a need not survive. */
@@ -154,8 +153,6 @@ static void flags_make(struct tcg *t, ir_ref self, unsigned a, unsigned b, int64
         alu(t, digit, size, scratch, b, imm);
     }
 }
-
-static bool small_const(const struct tcg *t, ir_ref r, int64_t *c) { return const_of(t, r, c) && *c == (int32_t)*c; }
 
 static void flags_restore(struct tcg *t, ir_ref f);
 

@@ -129,6 +129,7 @@ void emit_mov32(struct tcg *, unsigned to, unsigned from);
 void emit_imm(struct tcg *, unsigned to, uint64_t v);         /* flags stay */
 void emit_alu_imm(struct tcg *, unsigned digit, unsigned size, unsigned rm, int32_t imm); /* 81 /digit */
 void emit_alu_mem_imm(struct tcg *, unsigned digit, unsigned size, unsigned base, int32_t disp, int32_t imm);
+void emit_imm_bytes(struct tcg *, unsigned size, int64_t imm);        /* behind an instruction of that size: 4 bytes at most */
 void emit_shift_imm(struct tcg *, unsigned digit, unsigned size, unsigned rm, unsigned count);
 uint32_t emit_jcc(struct tcg *, unsigned cc);                 /* returns the displacement's offset */
 uint32_t emit_jmp(struct tcg *);
@@ -154,6 +155,7 @@ unsigned xmm_use(struct tcg *, ir_ref);
 unsigned xmm_def(struct tcg *, ir_ref);
 unsigned xmm_def_from(struct tcg *, ir_ref self, ir_ref a);
 bool const_of(const struct tcg *, ir_ref, int64_t *value);
+bool small_const(const struct tcg *, ir_ref, int64_t *value);  /* one that fits an immediate of 32 bits */
 /* Values that are wanted after the call leave the registers that it spoils. writes: enum ir_state_class of the helper. */
 void spill_for_call(struct tcg *, unsigned writes);
 void call_done(struct tcg *, unsigned writes);
@@ -167,7 +169,6 @@ static inline enum ir_type type_of(const struct tcg *t, ir_ref r) { return ir_re
 static inline unsigned size_of(enum ir_type ty) { return ir_type_bytes(ty); }
 
 /* --- Flags (flags.c) */
-bool is_shift(unsigned op);
 bool is_rotate(unsigned op);
 bool is_double(unsigned op);
 ir_ref count_of(const struct ir_insn *);

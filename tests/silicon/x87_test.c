@@ -1,6 +1,6 @@
 /* Random runs of x87 instructions, lifted as blocks, against the host's own CPU: registers, tags, TOP, status, flags,
  * memory, and the instruction and data pointers, after up to LONGEST instructions in a row with all exceptions masked.  Single
- * instructions, and unmasked exceptions, are fuzz_test's.
+ * instructions, and unmasked exceptions, are silicon_test's.
  * Usage: x87_test [seed [runs]] */
 #define _GNU_SOURCE
 #include "backend-tcg/backend-tcg.h"
