@@ -9,8 +9,9 @@ if [ "$3" != 1 ]; then
 fi
 new=$(mktemp -d)
 trap 'rm -rf "$new"' EXIT
-seconds=${FUZZ_SECONDS:-5}
-options="-timeout=20 -rss_limit_mb=3000 -artifact_prefix=$PWD/crash-$2-"
+seconds=${FUZZ_SECONDS:-5} seed=${FUZZ_SEED:-1} # the same inputs each time, as far as it gets; 0: others each time
+# libFuzzer would end with 77 after a crash, which to CTest means that the test was skipped.
+options="-seed=$seed -error_exitcode=1 -timeout=20 -rss_limit_mb=3000 -artifact_prefix=$PWD/crash-$2-"
 "$1" $options -runs=0 "$corpus" 2>&1 | tail -3
 "$1" $options -max_total_time="$seconds" -print_final_stats=1 "$new" "$corpus" > "$new.log" 2>&1 || {
   status=$?

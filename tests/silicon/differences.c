@@ -1,5 +1,6 @@
 /* The predicates of differences.def. */
 #include "tests/silicon/differences.h"
+#include "tests/silicon/check.h"
 #include <string.h>
 #include <cpuid.h>
 #include <sys/mman.h>
@@ -67,13 +68,28 @@ static bool skip_marker(const struct test_case *c) { return IS(M(INT3)); }
 static bool skip_identity(const struct test_case *c) { return IS(M(RDTSC), M(RDTSCP), M(RDPMC), M(RDPID), M(CPUID), M(XGETBV), M(RDPRU)); }
 static bool skip_umip(const struct test_case *c) { return IS(M(SGDT), M(SIDT), M(SLDT), M(STR), M(SMSW)); }
 static bool skip_own_rights(const struct test_case *c) { return IS(M(WRPKRU), M(RDPKRU)); }
-static bool skip_hypervisor(const struct test_case *c) { return IS(M(VMCALL), M(VMMCALL)); }
+
+/* How many of the bytes at the instruction's start are of the set; most, if there are more. */
+static unsigned prefix_bytes(const struct test_case *c, const char *set, unsigned most)
+{
+    unsigned at = 0;
+    while (at < most && memchr(set, c->insn.bytes[at], strlen(set)))
+        at++;
+    return at;
+}
+#define SIZE_AND_SEGMENT "\x66\x67\x2e\x36\x26\x3e\x64\x65"
+
+/* Zydis refuses VMCALL and VMMCALL with an operand-size prefix; CPUs take them. */
+static bool skip_hypervisor(const struct test_case *c)
+{
+    const uint8_t *code = c->insn.bytes + prefix_bytes(c, SIZE_AND_SEGMENT, 4);
+    bool refused = !c->insn.valid && code[0] == 0x0f && code[1] == 0x01 && (code[2] == 0xc1 || code[2] == 0xd9);
+    return refused || IS(M(VMCALL), M(VMMCALL));
+}
 
 static bool skip_lacked(const struct test_case *c)
 {
-    unsigned at = 0;
-    while (at < 4 && strchr("\x66\x67\x2e\x36\x26\x3e\x64\x65", c->insn.bytes[at]))
-        at++;
+    unsigned at = prefix_bytes(c, SIZE_AND_SEGMENT, 4);
     /* AVX-512, its mask instructions among it: Zydis refuses some forms that CPUs take. */
     uint8_t lead = c->insn.bytes[at], opcode = c->insn.bytes[at + (lead == 0xc4 ? 3 : 2)];
     bool masks = (lead == 0xc4 || lead == 0xc5) && ((opcode >= 0x41 && opcode <= 0x4b) || (opcode >= 0x90 && opcode <= 0x99));
@@ -226,9 +242,7 @@ static bool differs_endless(const struct test_case *c, const struct oracle_state
 
 static bool differs_long_refused(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
 {
-    unsigned prefixes = 0;
-    while (prefixes < 15 && memchr("\x66\x67\xf0\xf2\xf3\x2e\x36\x26\x3e\x64\x65", c->insn.bytes[prefixes], 11))
-        prefixes++;
+    unsigned prefixes = prefix_bytes(c, SIZE_AND_SEGMENT "\xf0\xf2\xf3", 15);
     return !c->insn.valid && prefixes > 3 && here->trap == X86_UD && silicon->trap == X86_GP && !silicon->error;
 }
 
@@ -249,6 +263,14 @@ static bool differs_far_call_stack(const struct test_case *c, const struct oracl
     bool based = c->mode != ORACLE_64 && oracle_modes[c->mode].seg[X86_SS].base && silicon->trap == X86_PF && silicon->cr2 - ORACLE_DATA >= ORACLE_DATA_SIZE;
     bool wide = c->mode == ORACLE_64 && here->trap == X86_SS_FAULT;
     return IS(M(CALL)) && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR && (based || wide);
+}
+
+static bool differs_ret_carry(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    struct oracle_state carried = *here;
+    carried.gpr[4] += 0x10000;
+    return IS(M(RET)) && c->mode == ORACLE_16 && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR && c->insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+           silicon->trap == 3 && !check_states(silicon, &carried, 0);
 }
 
 static bool differs_host_lacks(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)

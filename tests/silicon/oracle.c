@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -225,7 +225,10 @@ bool oracle_init(void)
     static uint8_t stack[65536];
     stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
     struct sigaction a = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    struct itimerval every = {{1, 0}, {1, 0}};
+    /* For this thread alone: a timer of the process may tick in any thread, whose segments are not the guest's (libFuzzer has another). */
+    struct sigevent tick = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGVTALRM, ._sigev_un = {._tid = gettid()}};
+    struct itimerspec every = {{1, 0}, {1, 0}};
+    timer_t timer;
     code_alias = map_twice(ORACLE_CODE, ORACLE_CODE_SIZE, 0, PROT_READ | PROT_EXEC);
     data_alias = map_twice(ORACLE_DATA, ORACLE_DATA_SIZE, ORACLE_DATA_SIZE - ORACLE_WRITABLE, PROT_READ | PROT_WRITE);
     if (!code_alias || !data_alias || sigaltstack(&alternate, NULL) || prctl_bare(ARCH_GET_FS, (uint64_t)(uintptr_t)&outside_fs))
@@ -242,7 +245,7 @@ bool oracle_init(void)
     gdt_ask();
     if (!no_ldt && syscall(SYS_modify_ldt, 0, oracle_ldt, sizeof oracle_ldt) < 0)
         no_ldt = "modify_ldt does not let the LDT be read";
-    return !setitimer(ITIMER_VIRTUAL, &every, NULL);
+    return !timer_create(CLOCK_THREAD_CPUTIME_ID, &tick, &timer) && !timer_settime(timer, 0, &every, NULL);
 }
 
 uint8_t *oracle_code(void) { return code_alias; }
