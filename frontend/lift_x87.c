@@ -150,7 +150,12 @@ void lift_x87_control(struct lifter *l, int waits)
         lift_prepare_write(l, 0);
         lift_write(l, 0, emit(l, IR_x87_status, IR_I16, 0, 0, IR_NONE));
         break;
-    case ZYDIS_MNEMONIC_FNCLEX: emit(l, IR_x87_clear, IR_VOID, 0, 0, IR_NONE); break;
+    case ZYDIS_MNEMONIC_FNCLEX:
+        if (traps(l)) /* FERR# may fall */
+            control_area(l, true, IR_NONE);
+        else
+            emit(l, IR_x87_clear, IR_VOID, 0, 0, IR_NONE);
+        break;
     case ZYDIS_MNEMONIC_FNINIT: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FNSTENV: control_area(l, traps(l), IR_NONE); break;
     case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR: load_area(l); break;
     default: break; /* FENI, FDISI, FSETPM: nothing since the 387 */

@@ -2,7 +2,7 @@
 #include "frontend/system.h"
 #include <string.h>
 
-enum { FSW_ES = 0x80, FSW_B = 0x8000, FSW_TOP_SHIFT = 11, FSW_TOP = 7 << 11, FLAGS = 0x3f };
+enum { FSW_ES = 0x80, FSW_B = 0x8000, FSW_TOP_SHIFT = 11, FSW_TOP = 7 << 11, FSW_CONDITIONS = 0x4700, FLAGS = 0x3f };
 
 static bool pending(struct x86_cpu *cpu)
 {
@@ -224,6 +224,10 @@ X86_HELPER_FN(x87_control)
     case 0x130: store_area(c86, b, narrow, false); break;     /* FNSTENV */
     case 0x520: load_area(c86, b, narrow, true, c); break;    /* FRSTOR */
     case 0x530: store_area(c86, b, narrow, true); break;      /* FNSAVE */
+    case 0x3e2:                                               /* FNCLEX */
+        s->fsw &= FSW_CONDITIONS;
+        masks_changed(c86);
+        break;
     case 0x3e3: init(c86); break;                             /* FNINIT */
     default: break;
     }
