@@ -199,6 +199,15 @@ struct backward { struct covered covered[KNOWN]; unsigned count; };
 
 static bool observes_state(const struct ir_insn *i) { return i->op == IR_call || i->op == IR_exit_if || ir_op_info[i->op].props & (FAULTS | ENDS); }
 
+/* The instruction before this one stores: it may change the block, and who runs it then leaves here (struct ir_env's stop). */
+static bool may_be_left_at(const struct ir_block *b, uint32_t insn)
+{
+    for (uint32_t n = insn; n-- > 0 && b->insns[n].op != IR_insn;)
+        if (ir_op_info[b->insns[n].op].props & WRITES_MEM)
+            return true;
+    return false;
+}
+
 static bool unseen_put(struct backward *w, const struct ir_insn *i)
 {
     uint32_t offset = (uint32_t)i->imm;
@@ -239,7 +248,7 @@ static void backward(struct ir_block *b, const struct ir_guest *g, uint8_t *used
     for (uint32_t n = b->count; n-- > 0;) {
         struct ir_insn *i = &b->insns[n];
         unsigned props = ir_op_info[i->op].props;
-        if (observes_state(i))
+        if (observes_state(i) || (i->op == IR_insn && may_be_left_at(b, n)))
             w.count = 0;
         if (props & X87)
             seen_x87(&w, &g->x87);
