@@ -217,12 +217,21 @@ static uint8_t *run_pointer(const struct rep *r, uint64_t low, uint64_t n, unsig
 /* Fills, with the pattern of one element. */
 static void fill(uint8_t *to, uint64_t value, unsigned size, uint64_t n)
 {
-    if (size == 1) {
-        memset(to, (int)value, n);
-        return;
+    switch (size) { /* each a move of that size; of a size that is not known it would be a call */
+    case 1: memset(to, (int)value, n); break;
+    case 2:
+        for (uint64_t i = 0; i < n; i++)
+            memcpy(to + 2 * i, &value, 2);
+        break;
+    case 4:
+        for (uint64_t i = 0; i < n; i++)
+            memcpy(to + 4 * i, &value, 4);
+        break;
+    default:
+        for (uint64_t i = 0; i < n; i++)
+            memcpy(to + 8 * i, &value, 8);
+        break;
     }
-    for (uint64_t i = 0; i < n; i++)
-        memcpy(to + i * size, &value, size);
 }
 
 static void copy(uint8_t *to, const uint8_t *from, unsigned size, uint64_t n, bool down)
@@ -338,6 +347,45 @@ static bool rep_step(const struct rep *r, bool *stop)
     return true;
 }
 
+/* Few elements, each moved by itself in order; from NULL: `value` is stored.  (volatile: else it becomes calls, and longer.) */
+static inline void move_few(uint8_t *to, const uint8_t *from, uint64_t value, unsigned size, uint64_t n)
+{
+#define MOVE(type)                                                                \
+    for (uint64_t i = 0; i < n; i++)                                              \
+        ((volatile type *)(void *)to)[i] = from ? ((const volatile type *)(const void *)from)[i] : (type)value
+    switch (size) {
+    case 1: MOVE(uint8_t); break;
+    case 2: MOVE(uint16_t); break;
+    case 4: MOVE(uint32_t); break;
+    default: MOVE(uint64_t); break;
+    }
+#undef MOVE
+}
+
+/* What most are (but LODS): few elements, upwards, in 64-bit code without anything special, each side on one page.  False: it is for rep_run. */
+static bool rep_few(struct x86_cpu *cpu, uint64_t what)
+{
+    enum { FEW = 32 };
+    struct x86_state *s = &cpu->state;
+    unsigned size = what & X86_STRING_SIZE;
+    uint64_t n = s->gpr[X86_RCX], from = s->gpr[X86_RSI], to = s->gpr[X86_RDI];
+    bool moves = !(what & IR_MOVES_FILL);
+    if (n - 1 >= FEW || !(what & IR_MOVES_PLAIN) || s->eflags & X86_EFLAGS_DF)
+        return false;
+    unsigned bytes = (unsigned)n * size, got = bytes;
+    if ((to & (PAGE - 1)) + bytes > PAGE || (moves && (from & (PAGE - 1)) + bytes > PAGE))
+        return false;
+    const uint8_t *source = moves ? cpu->bus->pointer(cpu, from, &got, IR_READ) : NULL;
+    uint8_t *p = moves && !source ? NULL : cpu->bus->pointer(cpu, to, &got, IR_WRITE);
+    if (!p)
+        return false;
+    move_few(p, source, s->gpr[X86_RAX], size, n);
+    s->gpr[X86_RSI] += moves ? bytes : 0;
+    s->gpr[X86_RDI] += bytes;
+    s->gpr[X86_RCX] = 0;
+    return true;
+}
+
 /* Returns 1 where the instruction is to be run again. */
 static uint64_t rep(struct x86_cpu *cpu, uint64_t what)
 {
@@ -361,7 +409,11 @@ static uint64_t rep(struct x86_cpu *cpu, uint64_t what)
     return 0;
 }
 
-X86_HELPER_FN(rep_move) { return rep(cpu, a); }
+X86_HELPER_FN(rep_move)
+{
+    struct x86_cpu *c86 = cpu;
+    return rep_few(c86, a) || c86->state.faulted ? 0 : rep(c86, a);
+}
 X86_HELPER_FN(rep_compare) { return rep(cpu, a); }
 
 /* --- Stack instructions of many steps */

@@ -52,6 +52,14 @@ static void once(struct lifter *l, unsigned op, unsigned size)
         lift_flags_of(l, difference, IR_M_ALL);
 }
 
+/* As IR_MOVES_PLAIN says. */
+static bool is_plain(const struct lifter *l, unsigned op)
+{
+    enum x86_seg seg = source_segment(l);
+    bool based = op == X86_STRING_MOVS && (seg == X86_FS || seg == X86_GS);
+    return (l->mode & X86_MODE_CODE) == X86_MODE_CODE64 && l->address_bits == 64 && !based && !(l->mode & (X86_MODE_DEBUG | X86_MODE_TF | X86_MODE_AC));
+}
+
 void lift_string(struct lifter *l, int variant)
 {
     unsigned op = (unsigned)variant & X86_STRING_OP, size = (unsigned)variant & X86_STRING_SIZE;
@@ -64,6 +72,8 @@ void lift_string(struct lifter *l, int variant)
     /* REPNE before MOVS and the like repeats as REP does. */
     bool until_equal = l->in.attributes & ZYDIS_ATTRIB_HAS_REPNE;
     int64_t what = variant | (int64_t)l->address_bits << 16 | (int64_t)source_segment(l) << 24 | (int64_t)until_equal << 28;
+    if (op == X86_STRING_MOVS || op == X86_STRING_STOS)
+        what |= (is_plain(l, op) ? IR_MOVES_PLAIN : 0) | (op == X86_STRING_STOS ? IR_MOVES_FILL : 0);
     ir_ref more = lift_call(l, IR_I64, compares ? X86_HELPER_rep_compare : X86_HELPER_rep_move, lift_const(l, IR_I64, what), IR_NONE, IR_NONE, IR_NONE);
     ir_emit(l->b, IR_exit_if, IR_VOID, 0, l->offset, op2(l, IR_ne, IR_I64, more, lift_const(l, IR_I64, 0)), IR_NONE, IR_NONE, IR_NONE);
 }

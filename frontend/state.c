@@ -32,6 +32,9 @@ const struct ir_guest x86_guest = {.slots = slots, .slot_count = 0
     .state_size = sizeof(struct x86_state), .pc_offset = offsetof(struct x86_state, rip),
     .faulted_offset = offsetof(struct x86_state, faulted), .stop_offset = offsetof(struct x86_state, stop),
     .icount_offset = offsetof(struct x86_state, icount), .mxcsr_offset = offsetof(struct x86_state, mxcsr),
+    .moves = {.helper = X86_HELPER_rep_move, .to = offsetof(struct x86_state, gpr[X86_RDI]), .from = offsetof(struct x86_state, gpr[X86_RSI]),
+              .value = offsetof(struct x86_state, gpr[X86_RAX]), .count = offsetof(struct x86_state, gpr[X86_RCX]),
+              .flags = offsetof(struct x86_state, eflags), .down = X86_EFLAGS_DF},
     .x87 = {.control = offsetof(struct x86_state, fcw), .status = offsetof(struct x86_state, fsw), .top = offsetof(struct x86_state, fptop),
             .tags = offsetof(struct x86_state, fptag),
             .pc = offsetof(struct x86_state, fip), .opcode = offsetof(struct x86_state, fop), .registers = offsetof(struct x86_state, fpr)}};

@@ -98,6 +98,11 @@ struct ir_helper {
     uint8_t reads, writes; /* enum ir_state_class */
     bool faults, memory;   /* may fault; may access guest memory */
 };
+enum ir_moves_operand {
+    IR_MOVES_SIZE = 15,      /* bytes of an element */
+    IR_MOVES_PLAIN = 1 << 29, /* from and to are linear addresses, of 64 bits, and nothing else is to be heeded */
+    IR_MOVES_FILL = 1 << 30, /* value is stored; from is not looked at */
+};
 /* What every consumer of IR must know of the guest state. */
 struct ir_slot { const char *name; uint32_t offset; uint8_t type, state_class, hot; /* hot: 1 = first to be kept in a host register, 0 = never */ };
 struct ir_guest {
@@ -109,6 +114,9 @@ struct ir_guest {
     uint32_t stop_offset;    /* u32: nonzero asks translated code to return to the cpu loop soon */
     uint32_t icount_offset;  /* i64: instructions left before the block must return (only with counting on) */
     uint32_t mxcsr_offset;   /* u32: FP control and sticky flags in the host's format */
+    /* The helper that copies or fills runs of memory, its operand a being enum ir_moves_operand, and the slots (u64; flags: u32) that tell it the
+     * rest; it leaves them behind the run.  It goes down where flags has that bit.  A backend may do short runs in line.  down 0: there is none. */
+    struct ir_moves { uint32_t helper, to, from, value, count, flags, down; } moves;
     struct ir_x87 {          /* offsets; status without TOP, tags: bit r set where register r is in use */
         uint32_t control, status, opcode /* u16 */, top, tags /* u8 */, pc /* u64 */, registers /* f80 [8], physical */;
     } x87;
