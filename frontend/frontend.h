@@ -98,7 +98,9 @@ struct x86_fetch {       /* guest bytes; returns how many of max were put in `to
     void (*decoding)(void *ctx, bool begins); /* around the decoder, for who measures it; may be NULL */
 };
 struct x86_lift_limits {
-    unsigned insns, bytes; bool icount;
+    unsigned insns, bytes;
+    bool icount;                /* instructions that see time (T in x86.def) are blocks of their own, so that the time does not depend on what
+                                   else a block holds; behind them and STI, the block leaves to the loop */
     unsigned branches;          /* conditional jumps that a block goes on after, where they are not taken */
     const uint64_t *changing;   /* NULL, or X86_CHANGING bits, one a byte from the block's first: immediates and displacements with such
                                    a byte are read when the block runs (block->code lists them), in blocks inside one page */

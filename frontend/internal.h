@@ -42,6 +42,7 @@ struct lifter {
     unsigned code_bits;          /* 16, 32, 64 */
     unsigned operand_bits, address_bits, stack_bits; /* of this instruction; stack_bits: width of (R|E)SP in use */
     const uint64_t *changing;    /* of struct x86_lift_limits */
+    bool counted;                /* of struct x86_lift_limits: icount */
     bool lock;                   /* has a valid LOCK prefix */
     bool ended;                  /* the block has its last instruction */
     unsigned branches_left;      /* conditional jumps that it may go on after */

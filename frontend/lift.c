@@ -149,6 +149,9 @@ static ZyanStatus decode(struct lifter *l, const ZydisDecoder *decoder, const st
     return status;
 }
 
+/* With counting: the time that it sees is that of its own block. */
+static bool sees_time(const struct lifter *l) { return l->counted && strchr(rows[l->in.mnemonic].notes ? rows[l->in.mnemonic].notes : "", 'T'); }
+
 enum step { STEP_OK, STEP_STOP /* not the block's any more */, STEP_FAULT };
 
 /* Lifts the instruction at l->offset. page: bytes of the block's first page. */
@@ -170,6 +173,8 @@ static enum step lift_one(struct lifter *l, const ZydisDecoder *decoder, struct 
         }
     }
     if (ZYAN_SUCCESS(status)) {
+        if (l->offset && sees_time(l))
+            return STEP_STOP;
         l->b->guest_bytes = l->offset + l->in.length;
         lift_decoded(l);
         return STEP_OK;
@@ -207,6 +212,7 @@ bool x86_lift(const struct x86_model *model, uint32_t mode, uint64_t pc, uint64_
     ir_block_clear(b);
     lift_decoder_init(&decoder, model, mode);
     lifter_init(&l, model, mode, pc, linear, b);
+    l.counted = limits->icount;
     l.branches_left = limits->icount ? 0 : limits->branches; /* exits in the middle are not chained when counting */
     l.changing = page >= LONGEST ? limits->changing : NULL;
     f.wrap = l.code_bits == 64 ? UINT64_MAX : UINT32_MAX;
@@ -220,6 +226,8 @@ bool x86_lift(const struct x86_model *model, uint32_t mode, uint64_t pc, uint64_
             lift_end_jump(&l);
             break;
         }
+        if (!l.ended && sees_time(&l))
+            lift_end_leave(&l, IR_LEAVE_NEXT);
         if (l.ended)
             break;
         if (++done >= insns || l.helper_stored || l.offset + l.length >= limits->bytes || l.offset + l.length >= page)

@@ -444,7 +444,10 @@ void lift_set_if(struct lifter *l, int on)
         return;
     }
     run(l, X86_HELPER_set_if, c64(l, on), lift_next_pc(l));
-    go_on_next(l);
+    if (l->counted)
+        leave_next(l); /* `sti` is looked at at once */
+    else
+        go_on_next(l);
 }
 
 void lift_set_ac(struct lifter *l, int on)

@@ -53,8 +53,10 @@ static enum ir_leave interpret(struct vcpu *v, const struct ir_block *block, str
     enum stats_clock before = stats_enter(v, STATS_interpreted);
     v->interpreted = tb;
     v->interpreted_stop = &env.stop;
+    v->cpu.state.icount -= block->guest_insns; /* as translated code does: time stands where the block ends */
     enum ir_leave leave = ir_interpret(block, &env, insns);
     v->interpreted = NULL;
+    v->cpu.state.icount += block->guest_insns - *insns;
     stats_enter(v, before);
     return leave;
 }
@@ -157,18 +159,25 @@ static bool serve_requests(struct vcpu *v)
 
 /* --- Instruction counting: virtual time advances by what was run, alarms fire on this thread. */
 #define ICOUNT_NS 1u
-static void icount_begin(struct vcpu *v)
+/* Where nothing has been looked at yet: what an alarm raises is taken at the instruction that it goes off at, not where the code next
+ * looks for it. */
+static void icount_alarms(struct machine *m)
 {
-    struct machine *m = v->machine;
     pthread_mutex_lock(&m->lock);
     clock_run_alarms(&m->clock);
+    pthread_mutex_unlock(&m->lock);
+}
+static int64_t slice_to_alarm(struct machine *m)
+{
+    pthread_mutex_lock(&m->lock);
     uint64_t deadline = clock_next_deadline(&m->clock);
     pthread_mutex_unlock(&m->lock);
     uint64_t ns = deadline == UINT64_MAX ? 10000000 : deadline > m->icount_ns ? deadline - m->icount_ns : 1;
-    v->icount_slice = ns > 10000000 ? 10000000 : (int64_t)(ns / ICOUNT_NS);
-    if (v->icount_slice < 1)
-        v->icount_slice = 1;
-    v->cpu.state.icount = v->icount_slice;
+    return ns > 10000000 ? 10000000 : ns < ICOUNT_NS ? 1 : (int64_t)(ns / ICOUNT_NS);
+}
+static void icount_begin(struct vcpu *v)
+{
+    v->cpu.state.icount = v->icount_slice = slice_to_alarm(v->machine);
 }
 static void icount_end(struct vcpu *v)
 {
@@ -218,7 +227,6 @@ static enum ir_leave run_single(struct vcpu *v)
     if (!one)
         return IR_LEAVE_FAULT;
     enum ir_leave leave = interpret(v, one, NULL, &insns);
-    v->cpu.state.icount -= insns;
     after_single(v, mode, leave);
     return leave;
 }
@@ -240,11 +248,12 @@ static enum ir_leave run_once(struct vcpu *v, const struct ir_block *ir)
 static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
 {
     *exit = -1;
+    if (!tb->code.entry && v->machine->config.icount && tb->insns > v->cpu.state.icount)
+        return IR_LEAVE_EXIT; /* as translated code does */
     v->in_block = true;
     if (!tb->code.entry) {
         unsigned insns;
         enum ir_leave leave = interpret(v, tb->ir, tb, &insns);
-        v->cpu.state.icount -= insns;
         v->in_block = false;
         return leave;
     }
@@ -268,7 +277,7 @@ static bool left_to_interpreter(struct x86_state *s, enum ir_leave leave)
     if (asked)
         s->faulted = 0;
     /* EXIT: the instructions left do not suffice for the whole block (--icount): one by one. */
-    return asked || leave == IR_LEAVE_INTERPRET || leave == IR_LEAVE_EXIT;
+    return asked || leave == IR_LEAVE_INTERPRET || (leave == IR_LEAVE_EXIT && s->icount > 0);
 }
 
 /* One step of the loop: a chain of blocks, or one instruction. *last and *exit: the chainable exit that was taken. */
@@ -336,6 +345,8 @@ static void vcpu_loop(struct vcpu *v)
     struct tb *last = NULL;
     int exit = -1;
     for (;;) {
+        if (m->config.icount)
+            icount_alarms(m);
         if (__atomic_exchange_n(&s->stop, 0, __ATOMIC_SEQ_CST) || atomic_load(&m->requests)) {
             last = NULL;
             if (atomic_load(&m->requests) && !serve_requests(v))

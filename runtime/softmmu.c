@@ -382,6 +382,25 @@ static unsigned first_part(uint64_t linear, unsigned size)
     return size < room ? size : (unsigned)room;
 }
 
+/* With counting: a device inside a block, for the time that it sees is not the block's: the instruction is to be run alone. */
+static bool counted_device(struct vcpu *v, const struct place *at)
+{
+    if (at->host || !v->in_block || !v->machine->config.icount)
+        return false;
+    v->cpu.state.faulted = SOFTMMU_INTERPRET;
+    return true;
+}
+
+/* Where an access may be made: one place, or two where it goes over a page's end.  False: a fault is pending, or the
+ * instruction is to be run alone. */
+static bool places(struct vcpu *v, uint64_t linear, unsigned size, unsigned access, struct place at[2], unsigned *first)
+{
+    *first = first_part(linear, size);
+    if (watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || counted_device(v, &at[0]))
+        return false;
+    return *first == size || (locate(v, linear + *first, access, &at[1]) && !counted_device(v, &at[1]));
+}
+
 static uint8_t *fast_host(struct vcpu *v, uint64_t linear, unsigned size, unsigned access)
 {
     if ((linear & (PAGE - 1)) + size > PAGE || v->cpu.state.mode & (X86_MODE_DEBUG | X86_MODE_AC))
@@ -427,13 +446,11 @@ static bool address_ok(struct vcpu *v, uint64_t linear, unsigned size, unsigned 
 bool softmmu_probe(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access)
 {
     struct vcpu *v = vcpu_of(cpu);
-    struct place at;
+    struct place at[2];
+    unsigned first;
     if (!address_ok(v, linear, size, access))
         return false;
-    if (fast_host(v, linear, size, access) || guarded_find(v, linear, size, access))
-        return true;
-    unsigned first = first_part(linear, size);
-    return !watched(v, linear, size, access) && locate(v, linear, access, &at) && (first == size || locate(v, linear + first, access, &at));
+    return fast_host(v, linear, size, access) || guarded_find(v, linear, size, access) || places(v, linear, size, access, at, &first);
 }
 
 bool softmmu_read(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access, void *to)
@@ -445,8 +462,8 @@ bool softmmu_read(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned 
         return true;
     }
     struct place at[2];
-    unsigned first = first_part(linear, size);
-    if (!address_ok(v, linear, size, access) || watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
+    unsigned first;
+    if (!address_ok(v, linear, size, access) || !places(v, linear, size, access, at, &first))
         return false;
     place_read(v, &at[0], first, to);
     if (first < size)
@@ -466,8 +483,8 @@ bool softmmu_write(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned
         return true;
     }
     struct place at[2];
-    unsigned first = first_part(linear, size);
-    if (!address_ok(v, linear, size, access) || watched(v, linear, size, access) || !locate(v, linear, access, &at[0]) || (first < size && !locate(v, linear + first, access, &at[1])))
+    unsigned first;
+    if (!address_ok(v, linear, size, access) || !places(v, linear, size, access, at, &first))
         return false;
     place_write(v, &at[0], first, from);
     if (first < size)
