@@ -146,3 +146,14 @@ bool tb_written(struct vcpu *v, uint64_t ram_page, unsigned offset, unsigned siz
     p->live &= ~hit | still;
     return running;
 }
+
+void tb_written_elsewhere(struct vcpu *v, uint64_t ram_page)
+{
+    const struct code_page *p = v->tbs.pages[ram_page];
+    if (!p)
+        return;
+    tb_written(v, ram_page, 0, (unsigned)PAGE, NULL);
+    for (unsigned c = 0; c < CHUNKS; c++)
+        for (struct tb_part *part = p->starts[c]; part; part = part->next)
+            part->tb->distrusted = true;
+}

@@ -58,6 +58,7 @@ struct tb {
     uint16_t bytes, insns;
     uint8_t state;
     bool straddles, asked_for;      /* asked_for: looked up since it was last isolated */
+    bool distrusted;                /* what it was made from may not be its copy: it is not taken up again */
     uint16_t copied;                /* bytes of room in `copy` */
     struct tb *hash_next, **hash_prev; /* of the dead: the next one */
     struct tb *after, *before;      /* in the code buffer's ring (code_ring.c) */
@@ -230,6 +231,7 @@ void tb_chain(struct vcpu *, struct tb *from, int exit, struct tb *to);
 void tb_isolate(struct vcpu *, struct tb *);  /* no jump leads to it any more: it is looked up when next needed */
 void tb_suspect(struct vcpu *, struct tb *);  /* its bytes change: compared when next needed */
 void tb_evict(struct vcpu *, struct tb *);
+void tb_first_drop(struct vcpu *);          /* the IR that is kept of what ran once */
 void tb_evict_at(struct vcpu *, uint64_t linear); /* those whose bytes may include that one */
 void tb_mode_changed(struct vcpu *);        /* state.mode or CS is new: the jump table is made to follow */
 void tb_flush_all(struct vcpu *);
@@ -247,6 +249,8 @@ void code_pages_remove(struct vcpu *, struct tb *);
 void code_pages_enliven(struct vcpu *, struct tb *);
 void code_pages_deaden(struct vcpu *, struct tb *);
 bool tb_written(struct vcpu *, uint64_t ram_page, unsigned offset, unsigned size, const void *host_pc);
+/* Another thread wrote somewhere in the page, maybe between the lifting of a block and the copying of its bytes: what is there is made anew. */
+void tb_written_elsewhere(struct vcpu *, uint64_t ram_page);
 
 /* code_ring.c */
 bool code_ring_init(struct tb_store *, size_t buffer_size);

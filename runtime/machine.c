@@ -267,12 +267,13 @@ static void page_written(struct machine *m, uint64_t page, uint64_t offset, uint
 void machine_ram_noted(struct machine *m)
 {
     atomic_fetch_and(&m->requests, ~REQUEST_RAM);
+    tb_first_drop(m->vcpu);
     if (m->written_count > sizeof m->written_pages / sizeof *m->written_pages) {
         for (uint64_t page = 0; page < m->vcpu->tbs.page_count; page++)
-            page_written(m, page, 0, PAGE);
+            tb_written_elsewhere(m->vcpu, page);
     } else {
         for (unsigned i = 0; i < m->written_count; i++)
-            page_written(m, m->written_pages[i], 0, PAGE);
+            tb_written_elsewhere(m->vcpu, m->written_pages[i]);
     }
     m->written_count = 0;
 }

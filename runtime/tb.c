@@ -209,6 +209,8 @@ static bool same_closed_bytes(const struct vcpu *v, const struct tb *tb)
 
 static bool same_bytes(const struct vcpu *v, const struct tb *tb)
 {
+    if (tb->distrusted)
+        return false;
     if (tb->open_count)
         return same_closed_bytes(v, tb);
     return !memcmp(tb->copy, part_bytes(v, &tb->parts[0]), tb->parts[0].size) &&
@@ -732,10 +734,15 @@ void tb_evict_at(struct vcpu *v, uint64_t linear)
     }
 }
 
-void tb_flush_all(struct vcpu *v)
+void tb_first_drop(struct vcpu *v)
 {
     for (unsigned i = 0; i < sizeof v->tbs.first / sizeof *v->tbs.first; i++)
         first_drop(&v->tbs.first[i]);
+}
+
+void tb_flush_all(struct vcpu *v)
+{
+    tb_first_drop(v);
     while (v->tbs.ahead)
         tb_evict(v, v->tbs.ahead);
     tb_jumps_clear(v);
