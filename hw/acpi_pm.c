@@ -115,7 +115,12 @@ static void acpi_pm_free(struct device *dev)
     alarm_cancel(&((struct acpi_pm *)dev)->overflow);
     free(dev);
 }
-static const struct device_ops acpi_pm_ops = {"acpi-pm", acpi_pm_read, acpi_pm_write, acpi_pm_reset, acpi_pm_free};
+static const struct state_field acpi_pm_fields[] = {
+    STATE_ALARM(struct acpi_pm, overflow), STATE(struct acpi_pm, status), STATE(struct acpi_pm, enable), STATE(struct acpi_pm, control),
+    STATE(struct acpi_pm, gpe_status), STATE(struct acpi_pm, gpe_enable),
+};
+static const struct state_table acpi_pm_state = STATE_TABLE(1, acpi_pm_fields);
+static const struct device_ops acpi_pm_ops = {"acpi-pm", acpi_pm_read, acpi_pm_write, acpi_pm_reset, acpi_pm_free, .state = &acpi_pm_state};
 
 struct device *acpi_pm_new(struct clock *clock, struct irq_line sci, struct irq_line power_off, struct irq_line suspend)
 {

@@ -1,4 +1,4 @@
-/* Alarms on a virtual clock: a list sorted by deadline, owned by the clock. */
+/* Alarms on a virtual clock: a list sorted by deadline, and where that is equal in the order in which they were set; owned by the clock. */
 #include "hw/hw.h"
 
 void alarm_init(struct alarm *a, struct clock *clock, void (*fire)(void *), void *ctx)
@@ -17,18 +17,31 @@ void alarm_cancel(struct alarm *a)
     a->armed = false;
 }
 
+static bool is_before(const struct alarm *a, const struct alarm *b)
+{
+    return a->deadline_ns != b->deadline_ns ? a->deadline_ns < b->deadline_ns : a->order < b->order;
+}
+
+void alarm_restore(struct alarm *a, bool armed, uint64_t deadline_ns, uint64_t order)
+{
+    alarm_cancel(a);
+    if (!armed)
+        return;
+    a->deadline_ns = deadline_ns;
+    a->order = order;
+    struct alarm **at = &a->clock->alarms;
+    while (*at && !is_before(a, *at))
+        at = &(*at)->next;
+    a->next = *at;
+    a->armed = true;
+    *at = a;
+}
+
 void alarm_set(struct alarm *a, uint64_t deadline_ns)
 {
     struct clock *clock = a->clock;
     uint64_t before = clock_next_deadline(clock);
-    alarm_cancel(a);
-    struct alarm **at = &clock->alarms;
-    while (*at && (*at)->deadline_ns <= deadline_ns)
-        at = &(*at)->next;
-    a->deadline_ns = deadline_ns;
-    a->next = *at;
-    a->armed = true;
-    *at = a;
+    alarm_restore(a, true, deadline_ns, ++clock->order);
     if (clock->changed && clock_next_deadline(clock) < before)
         clock->changed(clock);
 }

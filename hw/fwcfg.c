@@ -133,7 +133,19 @@ static void fwcfg_free(struct device *d)
     free(f);
 }
 
-static const struct device_ops fwcfg_ops = {"fw_cfg", fwcfg_read, fwcfg_write, fwcfg_reset, fwcfg_free};
+/* The items are the machine's, which may have others than the one that was saved. */
+static void fwcfg_loaded(struct device *d)
+{
+    struct fwcfg *f = (struct fwcfg *)d;
+    size_t at = f->at;
+    select_key(f, f->key);
+    f->at = !f->selected || at < f->selected->size ? at : f->selected->size;
+}
+static const struct state_field fwcfg_fields[] = {
+    STATE(struct fwcfg, key), STATE(struct fwcfg, at), STATE(struct fwcfg, dma_high),
+};
+static const struct state_table fwcfg_state = STATE_TABLE(1, fwcfg_fields);
+static const struct device_ops fwcfg_ops = {"fw_cfg", fwcfg_read, fwcfg_write, fwcfg_reset, fwcfg_free, .state = &fwcfg_state, .loaded = fwcfg_loaded};
 
 bool fwcfg_add(struct device *d, uint16_t key, const void *bytes, size_t size)
 {

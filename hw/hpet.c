@@ -212,7 +212,12 @@ static void hpet_free(struct device *dev)
         alarm_cancel(&h->timer[i].alarm);
     free(h);
 }
-static const struct device_ops hpet_ops = {"hpet", hpet_read, hpet_write, hpet_reset, hpet_free};
+static const struct state_field hpet_fields[] = {
+    STATE(struct hpet, config), STATE(struct hpet, status), STATE(struct hpet, counter), STATE(struct hpet, started_ns), STATE_EACH_ALARM(struct hpet, timer, alarm),
+    STATE_EACH(struct hpet, timer, config), STATE_EACH(struct hpet, timer, comparator), STATE_EACH(struct hpet, timer, period), STATE_EACH(struct hpet, timer, set_high),
+};
+static const struct state_table hpet_state = STATE_TABLE(1, hpet_fields);
+static const struct device_ops hpet_ops = {"hpet", hpet_read, hpet_write, hpet_reset, hpet_free, .state = &hpet_state};
 
 struct device *hpet_new(struct clock *clock, struct irq_line (*route)(void *, int), void *ctx)
 {

@@ -11,6 +11,41 @@
 #include <stdio.h>
 #include <time.h>
 
+/* --- State: what of a device the guest can tell, described once, in a table that hw/state.c writes, reads and prints by.  What is the
+ * host's (clocks, lines, callbacks) and what follows from the rest is not in it; the latter is made anew by `loaded`. */
+enum state_kind { STATE_IS_NUMBER, STATE_IS_ALARM };
+struct state_field {
+    const char *name;
+    uint32_t offset, stride;       /* of the first element; from each of `count` structs to the next */
+    uint16_t size, elements, count; /* of an element in bytes; of the field in a struct; structs */
+    uint8_t kind, since;           /* since: the table's version that has it first (0: 1); before, it stays as after a reset */
+    uint64_t least, most;          /* values that are accepted; most 0: any */
+};
+struct state_table { unsigned version, field_count; const struct state_field *fields; };
+#define STATE_OF(type, field) (((type *)0)->field)
+#define STATE_MOST(element) .most = _Generic((element), bool: 1, default: 0)
+/* A number, an array of them, a member (or array member) of each struct of an array, alarms.  What follows is put into the row: STATE(struct uart, rx_at, .most = 15) */
+#define STATE(type, field, ...) {.name = #field, .offset = offsetof(type, field), .size = sizeof STATE_OF(type, field), .elements = 1, .count = 1, \
+    STATE_MOST(STATE_OF(type, field)), __VA_ARGS__}
+#define STATE_ARRAY(type, field, ...) {.name = #field, .offset = offsetof(type, field), .size = sizeof STATE_OF(type, field)[0], \
+    .elements = sizeof STATE_OF(type, field) / sizeof STATE_OF(type, field)[0], .count = 1, STATE_MOST(STATE_OF(type, field)[0]), __VA_ARGS__}
+#define STATE_STRUCTS(type, array) .stride = sizeof STATE_OF(type, array)[0], .count = sizeof STATE_OF(type, array) / sizeof STATE_OF(type, array)[0]
+#define STATE_EACH(type, array, field, ...) {.name = #array "." #field, .offset = offsetof(type, array[0].field), .size = sizeof STATE_OF(type, array)[0].field, \
+    .elements = 1, STATE_STRUCTS(type, array), STATE_MOST(STATE_OF(type, array)[0].field), __VA_ARGS__}
+#define STATE_EACH_ARRAY(type, array, field, ...) {.name = #array "." #field, .offset = offsetof(type, array[0].field), .size = sizeof STATE_OF(type, array)[0].field[0], \
+    .elements = sizeof STATE_OF(type, array)[0].field / sizeof STATE_OF(type, array)[0].field[0], STATE_STRUCTS(type, array), __VA_ARGS__}
+#define STATE_ALARM(type, field) {.name = #field, .offset = offsetof(type, field), .size = sizeof(struct alarm), .elements = 1, .count = 1, .kind = STATE_IS_ALARM}
+#define STATE_EACH_ALARM(type, array, field) {.name = #array "." #field, .offset = offsetof(type, array[0].field), .size = sizeof(struct alarm), .elements = 1, \
+    STATE_STRUCTS(type, array), .kind = STATE_IS_ALARM}
+#define STATE_TABLE(version, fields) {version, sizeof(fields) / sizeof *(fields), fields}
+struct state_out { uint8_t *bytes; size_t size, room; bool failed /* out of memory */; }; /* bytes: free() */
+void state_bytes(struct state_out *, const void *, size_t);
+void state_write(struct state_out *, const struct state_table *, const void *object);
+/* Do the bytes fit the table?  False: error has one line.  state_read takes only bytes that were checked. */
+bool state_check(const struct state_table *, unsigned version, const uint8_t *, size_t, char *error, size_t error_size);
+void state_read(const struct state_table *, unsigned version, const uint8_t *, void *object);
+void state_print(FILE *, const struct state_table *, const void *object);
+
 struct device { const struct device_ops *ops; };
 struct device_ops {
     const char *name;
@@ -19,6 +54,8 @@ struct device_ops {
     void (*reset)(struct device *);
     void (*free)(struct device *);
     void (*print)(struct device *, FILE *); /* its state, for the monitor; may be NULL */
+    const struct state_table *state;        /* NULL: it has none */
+    void (*loaded)(struct device *);        /* after all devices' state was read: what follows from it; may be NULL */
 };
 
 /* An interrupt line or any other wire; the receiver decides what a level change means. */
@@ -27,15 +64,17 @@ static inline void irq_set(const struct irq_line *irq, int level) { if (irq->set
 
 /* --- Clock: virtual time in ns, and alarms on it.  The owner (machine or test) implements it. */
 struct clock;
-struct alarm { void (*fire)(void *ctx); void *ctx; uint64_t deadline_ns; struct clock *clock; bool armed; struct alarm *next; };
+struct alarm { void (*fire)(void *ctx); void *ctx; uint64_t deadline_ns, order; struct clock *clock; bool armed; struct alarm *next; };
 struct clock {
     uint64_t (*now)(struct clock *);             /* ns since machine start; any thread */
     void (*changed)(struct clock *);             /* the earliest deadline may have changed; may be NULL */
-    struct alarm *alarms;                        /* sorted by deadline */
+    struct alarm *alarms;                        /* sorted by deadline, then by order */
+    uint64_t order;                              /* of the alarm that was set last */
 };
 static inline uint64_t clock_now(struct clock *c) { return c->now(c); }
 void alarm_init(struct alarm *, struct clock *, void (*fire)(void *), void *ctx);
 void alarm_set(struct alarm *, uint64_t deadline_ns);   /* re-arms */
+void alarm_restore(struct alarm *, bool armed, uint64_t deadline_ns, uint64_t order); /* as it was saved; clock.changed is not called */
 void alarm_cancel(struct alarm *);
 uint64_t clock_next_deadline(const struct clock *);     /* UINT64_MAX: none */
 void clock_run_alarms(struct clock *);                  /* fires all that are due */
@@ -140,6 +179,11 @@ int pc_interrupt_take(struct pc *);      /* vector or -1 */
 bool pc_ferr(struct pc *, bool level);   /* the CPU's FERR# is at this level; returns IGNNE# */
 struct device *pc_pm(struct pc *);
 struct device *pc_keyboard(struct pc *);
+/* What is saved of it, by number; false: there are no more.  table NULL: a device without state.  To be read with pc_reset before, so that
+ * what an older table lacks has a value, and pc_loaded after. */
+struct pc_part { char name[16]; const struct state_table *table; void *object; };
+bool pc_part(struct pc *, unsigned n, struct pc_part *);
+void pc_loaded(struct pc *);
 void pc_print_pic(struct pc *, FILE *);  /* `info pic`: 8259s, I/O APIC, local APIC */
 void pc_print_irq(struct pc *, FILE *);  /* `info irq`: how often each ISA interrupt line rose */
 

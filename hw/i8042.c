@@ -374,7 +374,18 @@ static void i8042_reset(struct device *dev)
 }
 
 static void i8042_free(struct device *dev) { free(dev); }
-static const struct device_ops i8042_ops = {"i8042", i8042_read, i8042_write, i8042_reset, i8042_free};
+static const struct state_field i8042_fields[] = {
+    STATE_ARRAY(struct i8042, kbd.out.bytes), STATE(struct i8042, kbd.out.at, .most = QUEUE - 1), STATE(struct i8042, kbd.out.count, .most = QUEUE),
+    STATE(struct i8042, kbd.command), STATE(struct i8042, kbd.set), STATE(struct i8042, kbd.leds), STATE(struct i8042, kbd.rate), STATE(struct i8042, kbd.scanning),
+    STATE_ARRAY(struct i8042, mouse.out.bytes), STATE(struct i8042, mouse.out.at, .most = QUEUE - 1), STATE(struct i8042, mouse.out.count, .most = QUEUE),
+    STATE(struct i8042, mouse.command), STATE(struct i8042, mouse.rate), STATE(struct i8042, mouse.resolution), STATE_ARRAY(struct i8042, mouse.history),
+    STATE(struct i8042, mouse.id), STATE(struct i8042, mouse.buttons), STATE(struct i8042, mouse.enabled), STATE(struct i8042, mouse.remote), STATE(struct i8042, mouse.wrap),
+    STATE(struct i8042, mouse.scale21), STATE(struct i8042, mouse.dx), STATE(struct i8042, mouse.dy), STATE(struct i8042, mouse.dz),
+    STATE(struct i8042, mode), STATE(struct i8042, command), STATE(struct i8042, output_port), STATE_ARRAY(struct i8042, ram), STATE(struct i8042, data),
+    STATE(struct i8042, own), STATE(struct i8042, full), STATE(struct i8042, from_mouse), STATE(struct i8042, has_own), STATE(struct i8042, own_is_mouse), STATE(struct i8042, released),
+};
+static const struct state_table i8042_state = STATE_TABLE(1, i8042_fields);
+static const struct device_ops i8042_ops = {"i8042", i8042_read, i8042_write, i8042_reset, i8042_free, .state = &i8042_state};
 
 struct device *i8042_new(struct irq_line irq1, struct irq_line irq12, struct irq_line reset_line, struct irq_line a20)
 {

@@ -115,7 +115,11 @@ static void ioapic_print(struct device *dev, FILE *f)
                 modes[e >> 8 & 7], e & LOGICAL ? "logical" : "physical", e & REMOTE_IRR ? " remote-irr" : "");
     }
 }
-static const struct device_ops ioapic_ops = {"ioapic", ioapic_read, ioapic_write, ioapic_reset, ioapic_free, ioapic_print};
+static const struct state_field ioapic_fields[] = {
+    STATE_ARRAY(struct ioapic, entry), STATE(struct ioapic, lines, .most = (1u << PINS) - 1), STATE(struct ioapic, id, .most = 15), STATE(struct ioapic, select),
+};
+static const struct state_table ioapic_state = STATE_TABLE(1, ioapic_fields);
+static const struct device_ops ioapic_ops = {"ioapic", ioapic_read, ioapic_write, ioapic_reset, ioapic_free, ioapic_print, .state = &ioapic_state};
 
 struct device *ioapic_new(struct device *lapic, uint8_t id)
 {

@@ -532,7 +532,19 @@ static void lapic_print(struct device *dev, FILE *f)
     print_vectors(f, "ISR", l->isr);
     print_vectors(f, "IRR", l->irr);
 }
-static const struct device_ops lapic_ops = {"lapic", lapic_read, lapic_write, lapic_reset, lapic_free, lapic_print};
+static void lapic_loaded(struct device *dev)
+{
+    struct lapic *l = (struct lapic *)dev;
+    base_set(l, l->base);
+}
+static const struct state_field lapic_fields[] = {
+    STATE_ALARM(struct lapic, timer), STATE(struct lapic, base), STATE(struct lapic, deadline_tsc), STATE(struct lapic, icr), STATE(struct lapic, started_ns),
+    STATE_ARRAY(struct lapic, isr), STATE_ARRAY(struct lapic, tmr), STATE_ARRAY(struct lapic, irr), STATE(struct lapic, tpr, .most = 255), STATE(struct lapic, svr),
+    STATE(struct lapic, esr), STATE(struct lapic, esr_pending), STATE(struct lapic, ldr), STATE(struct lapic, dfr), STATE(struct lapic, divide), STATE(struct lapic, initial),
+    STATE_ARRAY(struct lapic, lvt), STATE(struct lapic, id), STATE_ARRAY(struct lapic, lint), STATE(struct lapic, level, .most = 1),
+};
+static const struct state_table lapic_state = STATE_TABLE(1, lapic_fields);
+static const struct device_ops lapic_ops = {"lapic", lapic_read, lapic_write, lapic_reset, lapic_free, lapic_print, .state = &lapic_state, .loaded = lapic_loaded};
 
 struct device *lapic_new(struct clock *clock, uint8_t id, struct irq_line output)
 {

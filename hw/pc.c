@@ -345,6 +345,34 @@ struct pc *pc_new(const struct pc_config *config, char *error, size_t error_size
     return pc;
 }
 
+/* --- Saved state: the wires, and each device that has some.  Where there are two of a name, the second is name.1. */
+static const struct state_field pc_fields[] = {STATE_ARRAY(struct pc, wires, .most = WIRE_DEVICE | WIRE_PIRQ | WIRE_SCI), STATE_ARRAY(struct pc, rises)};
+static const struct state_table pc_table = STATE_TABLE(1, pc_fields);
+
+bool pc_part(struct pc *pc, unsigned n, struct pc_part *part)
+{
+    if (n > pc->device_count)
+        return false;
+    if (!n) {
+        *part = (struct pc_part){"pc", &pc_table, pc};
+        return true;
+    }
+    struct device *device = pc->devices[n - 1];
+    unsigned before = 0;
+    for (unsigned i = 0; i < n - 1; i++)
+        before += !strcmp(pc->devices[i]->ops->name, device->ops->name);
+    *part = (struct pc_part){.table = device->ops->state, .object = device};
+    snprintf(part->name, sizeof part->name, before ? "%s.%u" : "%s", device->ops->name, before);
+    return true;
+}
+
+void pc_loaded(struct pc *pc)
+{
+    for (unsigned i = 0; i < pc->device_count; i++)
+        if (pc->devices[i]->ops->loaded)
+            pc->devices[i]->ops->loaded(pc->devices[i]);
+}
+
 void pc_free(struct pc *pc)
 {
     if (!pc)

@@ -183,7 +183,12 @@ static void pci_reset(struct device *d)
 
 static void pci_free(struct device *d) { free(d); }
 
-static const struct device_ops pci_ops = {"i440fx", pci_read, pci_write, pci_reset, pci_free};
+static void pci_loaded(struct device *d) { pm_update((struct pci_host *)d); }
+static const struct state_field pci_fields[] = {
+    STATE(struct pci_host, address), STATE_EACH_ARRAY(struct pci_host, functions, config), STATE(struct pci_host, pirq_levels, .most = 15), STATE(struct pci_host, driven),
+};
+static const struct state_table pci_state = STATE_TABLE(1, pci_fields);
+static const struct device_ops pci_ops = {"i440fx", pci_read, pci_write, pci_reset, pci_free, .state = &pci_state, .loaded = pci_loaded};
 
 struct device *pci_host_new(struct address_space *memory, struct address_space *io)
 {

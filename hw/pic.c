@@ -229,7 +229,15 @@ static void pic_print(struct device *dev, FILE *f)
                 (c->lowest + 1) & 7, c->base, c->read_isr, c->elcr, c->special_nested);
     }
 }
-static const struct device_ops pic_ops = {"pic", pic_read, pic_write, pic_reset, pic_free, pic_print};
+static const struct state_field pic_fields[] = {
+    STATE_EACH(struct pic, chip, irr), STATE_EACH(struct pic, chip, isr), STATE_EACH(struct pic, chip, imr), STATE_EACH(struct pic, chip, lines),
+    STATE_EACH(struct pic, chip, elcr), STATE_EACH(struct pic, chip, base), STATE_EACH(struct pic, chip, icw, .most = 4), STATE_EACH(struct pic, chip, lowest, .most = 7),
+    STATE_EACH(struct pic, chip, needs_icw4), STATE_EACH(struct pic, chip, single), STATE_EACH(struct pic, chip, auto_eoi), STATE_EACH(struct pic, chip, rotate_auto),
+    STATE_EACH(struct pic, chip, special_mask), STATE_EACH(struct pic, chip, special_nested), STATE_EACH(struct pic, chip, read_isr), STATE_EACH(struct pic, chip, poll),
+    STATE(struct pic, level, .most = 1),
+};
+static const struct state_table pic_state = STATE_TABLE(1, pic_fields);
+static const struct device_ops pic_ops = {"pic", pic_read, pic_write, pic_reset, pic_free, pic_print, .state = &pic_state};
 
 struct device *pic_new(struct irq_line output)
 {

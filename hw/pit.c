@@ -228,7 +228,16 @@ static void pit_free(struct device *dev)
     alarm_cancel(&((struct pit *)dev)->alarm);
     free(dev);
 }
-static const struct device_ops pit_ops = {"pit", pit_read, pit_write, pit_reset, pit_free};
+static const struct state_field pit_fields[] = {
+    STATE_ALARM(struct pit, alarm), STATE_EACH(struct pit, counter, loaded_ns), STATE_EACH(struct pit, counter, count, .least = 1, .most = 65536),
+    STATE_EACH(struct pit, counter, latch), STATE_EACH(struct pit, counter, status), STATE_EACH(struct pit, counter, low), STATE_EACH(struct pit, counter, mode, .most = 5),
+    STATE_EACH(struct pit, counter, access, .most = 3), STATE_EACH(struct pit, counter, read_high, .most = 1), STATE_EACH(struct pit, counter, write_high, .most = 1),
+    STATE_EACH(struct pit, counter, latched, .most = 2), STATE_EACH(struct pit, counter, bcd), STATE_EACH(struct pit, counter, gate),
+    STATE_EACH(struct pit, counter, status_latched), STATE_EACH(struct pit, counter, loaded), STATE_EACH(struct pit, counter, triggered),
+    STATE_EACH(struct pit, counter, stopped_ticks), STATE(struct pit, level, .most = 1),
+};
+static const struct state_table pit_state = STATE_TABLE(1, pit_fields);
+static const struct device_ops pit_ops = {"pit", pit_read, pit_write, pit_reset, pit_free, .state = &pit_state};
 
 struct device *pit_new(struct clock *clock, struct irq_line output)
 {
@@ -264,7 +273,11 @@ static void port61_write(struct device *dev, uint32_t offset, unsigned size, uin
 
 static void port61_reset(struct device *dev) { port61_write(dev, 0, 1, 0); }
 static void port61_free(struct device *dev) { free(dev); }
-static const struct device_ops port61_ops = {"port61", port61_read, port61_write, port61_reset, port61_free};
+static const struct state_field port61_fields[] = {
+    STATE(struct port61, bits, .most = 15),
+};
+static const struct state_table port61_state = STATE_TABLE(1, port61_fields);
+static const struct device_ops port61_ops = {"port61", port61_read, port61_write, port61_reset, port61_free, .state = &port61_state};
 
 struct device *port61_new(struct clock *clock, struct device *pit)
 {

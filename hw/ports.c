@@ -18,6 +18,9 @@ static struct device *port_new(const struct device_ops *ops, struct port init)
     return &p->dev;
 }
 
+static const struct state_field value_fields[] = {STATE(struct port, value)};
+static const struct state_table value_state = STATE_TABLE(1, value_fields);
+
 static uint32_t value_read(struct device *dev, uint32_t offset, unsigned size)
 {
     (void)offset, (void)size;
@@ -35,7 +38,7 @@ static void port92_write(struct device *dev, uint32_t offset, unsigned size, uin
         irq_set(&p->reset_line, 1);
 }
 static void port92_reset(struct device *dev) { ((struct port *)dev)->value = 2; }
-static const struct device_ops port92_ops = {"port92", value_read, port92_write, port92_reset, port_free};
+static const struct device_ops port92_ops = {"port92", value_read, port92_write, port92_reset, port_free, .state = &value_state};
 struct device *port92_new(struct irq_line reset_line, struct irq_line a20)
 {
     return port_new(&port92_ops, (struct port){.reset_line = reset_line, .a20 = a20, .value = 2});
@@ -61,7 +64,9 @@ static void portf0_reset(struct device *dev)
     p->ferr = p->ignne = false;
     irq_set(&p->irq, 0);
 }
-static const struct device_ops portf0_ops = {"portf0", portf0_read, portf0_write, portf0_reset, port_free};
+static const struct state_field portf0_fields[] = {STATE(struct portf0, ferr), STATE(struct portf0, ignne)};
+static const struct state_table portf0_state = STATE_TABLE(1, portf0_fields);
+static const struct device_ops portf0_ops = {"portf0", portf0_read, portf0_write, portf0_reset, port_free, .state = &portf0_state};
 struct device *portf0_new(struct irq_line irq13)
 {
     struct portf0 *p = calloc(1, sizeof *p);
@@ -90,7 +95,7 @@ static void portcf9_write(struct device *dev, uint32_t offset, unsigned size, ui
     if (rises)
         irq_set(&p->reset_line, 1);
 }
-static const struct device_ops portcf9_ops = {"portcf9", value_read, portcf9_write, no_reset, port_free};
+static const struct device_ops portcf9_ops = {"portcf9", value_read, portcf9_write, no_reset, port_free, .state = &value_state};
 struct device *portcf9_new(struct irq_line reset_line) { return port_new(&portcf9_ops, (struct port){.reset_line = reset_line}); }
 
 static uint32_t debugcon_read(struct device *dev, uint32_t offset, unsigned size)

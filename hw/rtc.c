@@ -235,7 +235,12 @@ static void rtc_free(struct device *dev)
     alarm_cancel(&r->periodic);
     free(r);
 }
-static const struct device_ops rtc_ops = {"rtc", rtc_read, rtc_write, rtc_reset, rtc_free};
+static const struct state_field rtc_fields[] = {
+    STATE_ALARM(struct rtc, second), STATE_ALARM(struct rtc, periodic), STATE(struct rtc, base_s), STATE(struct rtc, seen_s), STATE(struct rtc, base_ns),
+    STATE(struct rtc, seen_ns), STATE_ARRAY(struct rtc, cmos), STATE(struct rtc, index, .most = 127),
+};
+static const struct state_table rtc_state = STATE_TABLE(1, rtc_fields);
+static const struct device_ops rtc_ops = {"rtc", rtc_read, rtc_write, rtc_reset, rtc_free, .state = &rtc_state};
 
 void rtc_set_cmos(struct device *dev, unsigned index, uint8_t value)
 {

@@ -246,7 +246,20 @@ static void uart_free(struct device *dev)
     alarm_cancel(&((struct uart *)dev)->timeout);
     free(dev);
 }
-static const struct device_ops uart_ops = {"uart", uart_read, uart_write, uart_reset, uart_free};
+/* Who waits for room to type may have waited for that of another state. */
+static void uart_loaded(struct device *dev)
+{
+    struct uart *u = (struct uart *)dev;
+    if (u->room && uart_has_room(dev))
+        u->room(u->room_ctx);
+}
+static const struct state_field uart_fields[] = {
+    STATE_ALARM(struct uart, timeout), STATE_ARRAY(struct uart, rx), STATE(struct uart, rx_at, .most = FIFO - 1), STATE(struct uart, rx_count, .most = FIFO),
+    STATE(struct uart, ier), STATE(struct uart, fcr), STATE(struct uart, lcr), STATE(struct uart, mcr), STATE(struct uart, lsr), STATE(struct uart, msr),
+    STATE(struct uart, scratch), STATE(struct uart, divisor), STATE(struct uart, thre_pending), STATE(struct uart, timed_out), STATE(struct uart, level, .most = 1),
+};
+static const struct state_table uart_state = STATE_TABLE(1, uart_fields);
+static const struct device_ops uart_ops = {"uart", uart_read, uart_write, uart_reset, uart_free, .state = &uart_state, .loaded = uart_loaded};
 
 struct device *uart_new(struct clock *clock, struct irq_line irq, struct chardev out)
 {
