@@ -71,7 +71,12 @@ struct tcg_block {             /* what the runtime keeps of a translation */
     unsigned site_count;
 };
 #define TCG_MAX_EXITS 6
-struct tcg_options { const struct ir_guest *guest; uint64_t pc; uint64_t mode_id; void *user; bool icount; const uint8_t *code; /* the guest's bytes, for the operation of that name */ };
+struct tcg_options {
+    const struct ir_guest *guest; uint64_t pc; uint64_t mode_id; void *user; bool icount; const uint8_t *code; /* the guest's bytes, for the operation of that name */
+    /* For who looks at the code; may be NULL.  From host offset `host` on stands code of the guest instruction at block PC +
+     * guest; cold: code behind the block, of one way out or slow path. */
+    void (*line)(void *ctx, uint32_t host, int32_t guest, bool cold); void *line_ctx;
+};
 enum tcg_result { TCG_OK, TCG_FULL /* no room in [at, limit): evict and retry */, TCG_TOO_COMPLEX /* take a shorter block */ };
 /* Compiles `block` into the buffer at offset *at (advanced past the code), never past limit. */
 enum tcg_result __attribute__((warn_unused_result))

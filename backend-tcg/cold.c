@@ -12,7 +12,7 @@ struct cold *cold_new(struct tcg *t, enum cold_kind kind)
         t->colds--;
     }
     struct cold *c = &t->cold[t->colds++];
-    *c = (struct cold){.kind = (uint8_t)kind, .insn_offset = t->insn_offset, .insns = t->insns, .exit = -1, .pending = t->pending, .x87 = t->x87_pointers};
+    *c = (struct cold){.kind = (uint8_t)kind, .insn_offset = t->insn_offset, .of = t->insn_offset, .insns = t->insns, .exit = -1, .pending = t->pending, .x87 = t->x87_pointers};
     c->pending.live = t->pending.flags != IR_NONE && t->host_flags == t->pending.flags;
     ir_ref deps[MAX_DEPS];
     for (unsigned n = t->pending.flags == IR_NONE ? 0 : flags_deps(t, t->pending.flags, deps); n-- > 0;)
@@ -228,6 +228,7 @@ void emit_cold(struct tcg *t)
     for (unsigned n = 0; n < t->colds && !t->full; n++) {
         struct cold *c = &t->cold[n];
         at[n] = here(t);
+        line_note(t, c->of, true);
         if (c->from)
             emit_bind(t, c->from, at[n]);
         switch ((enum cold_kind)c->kind) {

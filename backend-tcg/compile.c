@@ -703,6 +703,7 @@ static void emit_one(struct tcg *t, const struct ir_insn *i, ir_ref self)
         t->insn_offset = (uint32_t)i->imm;
         t->insns++;
         t->leave_cold = -1;
+        line_note(t, t->insn_offset, false);
         break;
     case IR_const: break;
     case IR_pc: emit_imm(t, def(t, self), pc_at(t, i->imm)); break;

@@ -59,6 +59,7 @@ struct cold {
     uint32_t from, back;      /* displacement of the jump to be bound here; where to go back to */
     uint32_t size_access;
     int32_t insn_offset;      /* of the PC to leave with */
+    int32_t of;               /* the guest instruction that it belongs to */
     int exit;                 /* chainable exit */
     unsigned way;             /* COLD_TRANSLATE: the entry that leaves, where the slow path cannot do it */
     struct flags_recipe pending;
@@ -117,6 +118,7 @@ static inline void put32(struct tcg *t, uint32_t v)
 }
 static inline void put64(struct tcg *t, uint64_t v) { put32(t, (uint32_t)v); put32(t, (uint32_t)(v >> 32)); }
 static inline uint32_t here(const struct tcg *t) { return (uint32_t)(t->p - t->start); }
+static inline void line_note(const struct tcg *t, int32_t guest, bool cold) { if (t->o->line) t->o->line(t->o->line_ctx, here(t), guest, cold); }
 /* opcode: up to three bytes, the first highest; 0x0f.. included.  prefix: 0, 0x66, 0xf2, 0xf3 */
 void emit_rr(struct tcg *, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned rm);
 void emit_rm(struct tcg *, unsigned prefix, uint32_t opcode, unsigned size, unsigned reg, unsigned base, int32_t disp);

@@ -16,18 +16,16 @@ struct tcg_buffer {
     struct tcg *scratch; struct value *values; unsigned value_room; /* of the compiler, kept from block to block */
 };
 
+/* Anonymous memory, mapped once more by mremap's old size of 0: in a file's mapping, perf would take no names from its map. */
 struct tcg_buffer *tcg_buffer_new(size_t size)
 {
     struct tcg_buffer *b = calloc(1, sizeof *b);
-    int fd = memfd_create("tierce-code", MFD_CLOEXEC);
-    if (b && fd >= 0 && !ftruncate(fd, (off_t)size)) {
+    if (b) {
         b->size = size;
-        b->write = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        b->run = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+        b->write = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        b->run = b->write == MAP_FAILED ? MAP_FAILED : mremap(b->write, 0, size, MREMAP_MAYMOVE);
     }
-    if (fd >= 0)
-        close(fd);
-    if (b && b->write && b->run && b->write != MAP_FAILED && b->run != MAP_FAILED)
+    if (b && b->run != MAP_FAILED && !mprotect(b->run, size, PROT_READ | PROT_EXEC))
         return b;
     tcg_buffer_free(b);
     return NULL;
