@@ -27,10 +27,19 @@ static inline unsigned tcg_jump_hash(uint64_t pc) { return (unsigned)(pc & (TCG_
 
 struct tcg_context {
     uint8_t unpinned[11][64];            /* stands for the pinned slots of a guest that has none */
-    uint64_t unused, host_gs /* how to set it: tcg_tables_set */, reserved;
+    struct tcg_link *link;               /* out: that was asked for, as it is not linked; for whoever calls tcg_run to clear before */
+    uint64_t reserved[2];
+    uint64_t mxcsr;                      /* what a region loads the host's from, or stores it to */
+    void *region_left;                   /* out: data of the region that left; for whoever calls tcg_run to clear before */
+    void (*x87_moved)(void *state);      /* for C and regions; set by tcg_run */
+    uint64_t x87_control;                /* what a region loads the control word from */
+    uint64_t host_gs;                    /* how to set it: tcg_tables_set */
+    /* Changes when a mapping of code may have: any (0), or one of a global page (1).  Set by the runtime. */
+    uint64_t map_epoch[2];
     const struct ir_guest *guest;        /* x87: see x87.c */
     const void *x87_move;
     uint64_t x87_in_host;
+    void *stop_slot;                     /* set by tcg_run */
     int64_t *read_table, *write_table;   /* of the present mode (read also in the host's GS base) */
     /* 128 bytes that are near the state: offsets.h */
     void *pinned_ints, *pinned_vectors;  /* set by tcg_run, as is all up to stub_leave */
@@ -43,8 +52,21 @@ struct tcg_context {
     void *block;                         /* out: the user pointer of the block whose chainable exit was taken */
     struct tcg_jump *jumps;              /* TCG_JUMP_ENTRIES; set by the runtime */
     uint64_t mode_tag;                   /* (number of the present mode) << 48; set by the runtime */
-    uint64_t reserved_near[5];
+    /* Regions of blocks (backend-llvm/): how they are entered and left, for entry.S; the flags they did not need. */
+    void (*stub_region_enter)(void), (*stub_region_go)(void), (*stub_region_leave)(void);
+    uint64_t (*region_flags)(uint64_t tags, uint64_t c_result, uint64_t c_second, uint64_t result, uint64_t second); /* set by the runtime */
+    void *pc_slot;                       /* set by tcg_run */
 } __attribute__((aligned(64)));
+
+/* --- Which slots are pinned, from the guest's table; made once for a buffer. */
+#define TCG_NO_SLOT 0xf0000000u /* beyond every state */
+struct tcg_pins {
+    const struct ir_guest *guest;
+    uint32_t ints, vectors;          /* offset of the first */
+    uint32_t flags;                  /* of the slot of packed flags */
+    bool has_bextr;                  /* BMI1 */
+};
+void tcg_pins_make(struct tcg_pins *, const struct ir_guest *);
 
 /* --- Code buffer: one mapping to write, another to run. */
 struct tcg_buffer;
@@ -66,6 +88,8 @@ struct tcg_block {             /* what the runtime keeps of a translation */
         uint32_t late_offset, late_stub;
     } exits[6];
     unsigned exit_count;
+    uint64_t counting;         /* its first eight bytes, where it counts */
+    uint32_t body;             /* offset of what follows the counting; 0: nothing is counted */
     bool kills_flags;          /* overwrites the guest's flags before anything can see them */
     struct tcg_fault_site { uint32_t fast_offset, slow_offset; } *sites; /* SIGSEGV at fast goes to slow; malloc'd, owned by the caller */
     unsigned site_count;
@@ -73,15 +97,45 @@ struct tcg_block {             /* what the runtime keeps of a translation */
 #define TCG_MAX_EXITS 6
 struct tcg_options {
     const struct ir_guest *guest; uint64_t pc; uint64_t mode_id; void *user; bool icount; const uint8_t *code; /* the guest's bytes, for the operation of that name */
+    int32_t counter;                     /* offset from the state of an i32 that is counted down at each entry; below zero the block is left before it
+                                            begins, with IR_LEAVE_HOT.  0: none */
     /* For who looks at the code; may be NULL.  From host offset `host` on stands code of the guest instruction at block PC +
      * guest; cold: code behind the block, of one way out or slow path. */
     void (*line)(void *ctx, uint32_t host, int32_t guest, bool cold); void *line_ctx;
 };
+#define TCG_SPILLS 144 /* of the block's frame: values that found no register are at [RSP + TCG_SPILLS] and above */
 enum tcg_result { TCG_OK, TCG_FULL /* no room in [at, limit): evict and retry */, TCG_TOO_COMPLEX /* take a shorter block */ };
 /* Compiles `block` into the buffer at offset *at (advanced past the code), never past limit. */
 enum tcg_result __attribute__((warn_unused_result))
 tcg_compile(struct tcg_buffer *, size_t *at, size_t limit, const struct ir_block *, const struct tcg_options *, struct tcg_block *out);
 void tcg_chain(struct tcg_buffer *, const struct tcg_block *from, unsigned exit, const struct tcg_block *to); /* to = NULL: unchain */
+
+/* Where a block that counts goes instead of counting: to that run address, which it does not return from; NULL: it counts (again). */
+void tcg_redirect(struct tcg_buffer *, const struct tcg_block *, const void *target);
+const void *tcg_body(const struct tcg_block *); /* run address behind the counting */
+/* Code from elsewhere, in an area of the buffer that no block is compiled to: the two views of an offset. */
+uint8_t *tcg_buffer_writable(struct tcg_buffer *, size_t offset);
+const void *tcg_buffer_runnable(const struct tcg_buffer *, size_t offset);
+/* The way from template code into a region (backend-llvm/): TCG_REGION_ENTRY bytes at most, at that offset.  Where *valid is not the context's
+ * map_epoch[global], it leaves with IR_LEAVE_HOT instead; valid: NULL: never. */
+enum { TCG_REGION_ENTRY = 128 };
+struct tcg_region_entry { uint64_t pc; const void *code; void *data; const uint64_t *valid; bool global; };
+void tcg_region_enter(struct tcg_buffer *, size_t offset, const struct ir_guest *, const struct tcg_region_entry *);
+
+/* A region's way out to a known successor, and where it leads now.  Changed on the thread that runs the code. */
+struct tcg_link {
+    const void *code; void *data;     /* where the region goes on, and what it hands over there */
+    const void *to; void *to_data;    /* the same, behind the check */
+    uint64_t valid; uint64_t global;  /* checked: leads there while `valid` is the context's map_epoch[global], else it asks */
+    void *user;
+};
+enum tcg_link_to {
+    TCG_LINK_TABLE,  /* by the jump table */
+    TCG_LINK_ASK,    /* to the cpu loop, with context->link set */
+    TCG_LINK_BLOCK,  /* to template code: `code` is a block's entry */
+    TCG_LINK_REGION, /* to a region's function and its data */
+};
+void tcg_link(struct tcg_link *, enum tcg_link_to, const void *code, void *data, bool checked);
 
 /* --- Run.  Returns when a block leaves; *exit_index >= 0 tells which chainable exit of context->block it
  * was, -1 for others.  state.pc is the guest PC to go on at, registers are in the state. */

@@ -236,6 +236,10 @@ void emit_cold(struct tcg *t)
         case COLD_UNALIGNED: cold_unaligned(t, c); break;
         case COLD_LEAVE: cold_leave(t, c, (enum ir_leave)c->reason); break;
         case COLD_STOP: cold_stop(t, c); break;
+        case COLD_HOT:
+            store_pc(t, t->o->pc);
+            emit_leave(t, IR_LEAVE_HOT);
+            break;
         case COLD_EXIT:
             if (c->exit >= 0)
                 t->out->exits[c->exit].stub_offset = at[n];

@@ -902,8 +902,23 @@ static void pack_operands(struct tcg *t, const struct ir_insn *i)
     t->bank[INT].locked = 0; /* what the packing needed is done with */
 }
 
+/* In a form of which the first eight bytes can be written over at once: see tcg_redirect. */
+static void emit_counting(struct tcg *t)
+{
+    if (!t->o->counter)
+        return;
+    put8(t, 0x83); /* sub dword [rbp + disp32], 1 */
+    put8(t, 0xad);
+    put32(t, (uint32_t)t->o->counter);
+    put8(t, 1);
+    struct cold *c = cold_new(t, COLD_HOT);
+    c->from = emit_jcc(t, CC_S);
+    t->out->body = here(t);
+}
+
 static void emit_block(struct tcg *t)
 {
+    emit_counting(t);
     if (t->o->icount) {
         emit_alu_mem_imm(t, 5, 8, RBP, (int32_t)t->g->icount_offset, (int32_t)t->b->guest_insns);
         struct cold *c = cold_new(t, COLD_LEAVE);
@@ -968,6 +983,8 @@ enum tcg_result tcg_compile(struct tcg_buffer *buffer, size_t *at, size_t limit,
     }
     if (result == TCG_OK) {
         out->entry = (void *)run;
+        if (out->body)
+            memcpy(&out->counting, t->start, sizeof out->counting);
         out->code_size = here(t);
         *at = start + out->code_size;
     }

@@ -136,4 +136,99 @@ routine tierce_tcg_leave
         ret
         .size   tierce_tcg_leave, . - tierce_tcg_leave
 
+/* --- Regions.  One is a function of LLVM's calling convention preserve_none: R12 R13 R14 R15 are the guest's RSP RBP RSI RDI,
+ * RDI the PC, RSI the region's data, RDX RCX R8 R9 the guest's RDX RBX RAX RCX, R11 the state; XMM0..5 guest XMM2..7, XMM6 and XMM7
+ * guest XMM0 and XMM1 as in template code.  Guest XMM8 and XMM9 go through the state. */
+.macro to_template by
+        addq    $8, %rsp
+        movq    %r11, %rbp
+        movq    %rdx, %r10
+        movq    %rcx, %r11
+        movaps  %xmm5, %xmm13
+        movaps  %xmm4, %xmm12
+        movaps  %xmm3, %xmm11
+        movaps  %xmm2, %xmm10
+        movaps  %xmm1, %xmm9
+        movaps  %xmm0, %xmm8
+        movq    C_PINNED_VECTORS(%rbp), \by
+        movaps  8*VECTOR_STRIDE(\by), %xmm14
+        movaps  9*VECTOR_STRIDE(\by), %xmm15
+        movq    C_WRITE_BASE(%rbp), %rbx
+.endm
+
+/* From template code: RAX the region, RDI and RSI as there.  Jumped to, as are the next two. */
+routine tierce_region_enter
+        subq    $8, %rsp                /* functions begin with the stack so */
+        movq    %r11, %rcx
+        movq    %r10, %rdx
+        movq    %rbp, %r11
+        movq    C_PINNED_VECTORS(%rbp), %rbx
+        movaps  %xmm14, 8*VECTOR_STRIDE(%rbx)
+        movaps  %xmm15, 9*VECTOR_STRIDE(%rbx)
+        movaps  %xmm8, %xmm0
+        movaps  %xmm9, %xmm1
+        movaps  %xmm10, %xmm2
+        movaps  %xmm11, %xmm3
+        movaps  %xmm12, %xmm4
+        movaps  %xmm13, %xmm5
+        jmp     *%rax
+        .size   tierce_region_enter, . - tierce_region_enter
+
+/* On at PC RDI, by the jump table; through the cpu loop where it does not know, or where that asks. */
+routine tierce_region_go
+        to_template %rax
+        movq    C_STOP_SLOT(%rbp), %rax
+        movl    %edi, %ecx
+        movq    C_MODE_TAG(%rbp), %rdx
+        andl    $JUMP_MASK, %ecx
+        shll    $4, %ecx
+        addq    C_JUMPS(%rbp), %rcx
+        xorq    %rdi, %rdx
+        cmpl    $0, (%rax)
+        jne     1f
+        cmpq    (%rcx), %rdx
+        jne     1f
+        jmp     *8(%rcx)
+1:      movq    C_PC_SLOT(%rbp), %rax
+        movq    %rdi, (%rax)
+        movl    $LEAVE_NEXT, %eax
+        jmp     tierce_tcg_leave
+        .size   tierce_region_go, . - tierce_region_go
+
+/* --- Links: where a region's way out to a known successor leads, PC in RDI.  Not linked yet, RSI the link: the cpu loop is told of it. */
+routine tierce_link_ask
+        to_template %rax
+        movq    %rsi, C_LINK(%rbp)
+        movq    C_PC_SLOT(%rbp), %rax
+        movq    %rdi, (%rax)
+        movl    $LEAVE_NEXT, %eax
+        jmp     tierce_tcg_leave
+        .size   tierce_link_ask, . - tierce_link_ask
+
+/* RSI the template code. */
+routine tierce_link_block
+        to_template %rax
+        jmp     *%rsi
+        .size   tierce_link_block, . - tierce_link_block
+
+/* RSI the link, which holds while no mapping changes. */
+routine tierce_link_checked
+        movl    L_GLOBAL(%rsi), %eax
+        movq    C_MAP_EPOCH(%r11,%rax,8), %rax
+        cmpq    L_VALID(%rsi), %rax
+        jne     tierce_link_ask
+        movq    L_TO(%rsi), %rax
+        movq    L_TO_DATA(%rsi), %rsi
+        jmp     *%rax
+        .size   tierce_link_checked, . - tierce_link_checked
+
+/* To the cpu loop at PC RDI, for the reason in RSI. */
+routine tierce_region_leave
+        to_template %rax
+        movq    C_PC_SLOT(%rbp), %rax
+        movq    %rdi, (%rax)
+        movl    %esi, %eax
+        jmp     tierce_tcg_leave
+        .size   tierce_region_leave, . - tierce_region_leave
+
         .section .note.GNU-stack,"",@progbits

@@ -9,7 +9,7 @@
 #define CONTEXT(field) ((int32_t)offsetof(struct tcg_context, field) - (int32_t)sizeof(struct tcg_context)) /* from the state */
 enum host_reg { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, NO_REG = 0xff };
 #define REG_BIT(r) (1u << (r))
-enum { CC_B = 2, CC_AE = 3, CC_Z = 4, CC_NZ = 5, CC_L = 12 };
+enum { CC_B = 2, CC_AE = 3, CC_Z = 4, CC_NZ = 5, CC_S = 8, CC_L = 12 };
 
 /* Two banks of registers.  In each, some hold the pinned slots of the guest in every block (the state's memory is
  * then out of date), the others hold the values of a block.  RBP is the state, RSP the stack, RBX the base of
@@ -50,7 +50,7 @@ struct flags_recipe {
     bool live;                /* EFLAGS have them */
 };
 
-enum cold_kind { COLD_TRANSLATE, COLD_UNALIGNED, COLD_LEAVE, COLD_EXIT, COLD_STOP };
+enum cold_kind { COLD_TRANSLATE, COLD_UNALIGNED, COLD_LEAVE, COLD_EXIT, COLD_STOP, COLD_HOT };
 struct place { uint8_t reg, spill; };
 struct cold {
     uint8_t kind, reason;     /* enum cold_kind, enum ir_leave */
@@ -94,16 +94,6 @@ struct tcg {
     struct cold cold[MAX_COLD];
     struct tcg_fault_site sites[MAX_SITES];
 };
-
-/* Which slots are pinned, from the guest's table; made once for a buffer. */
-#define TCG_NO_SLOT 0xf0000000u /* beyond every state */
-struct tcg_pins {
-    const struct ir_guest *guest;
-    uint32_t ints, vectors;          /* offset of the first */
-    uint32_t flags;                  /* of the slot of packed flags */
-    bool has_bextr;                  /* BMI1 */
-};
-void tcg_pins_make(struct tcg_pins *, const struct ir_guest *);
 
 /* --- Assembler.  size: operand bytes 1, 2, 4, 8. */
 static inline void put8(struct tcg *t, unsigned v) { if (t->p < t->limit) *t->p++ = (uint8_t)v; else t->full = true; }

@@ -4,6 +4,8 @@
 #define BACKEND_TCG_OFFSETS_H
 
 /* struct tcg_context, from the state pointer: */
+#define C_LINK (-256)
+#define C_MAP_EPOCH (-192)
 #define C_PINNED_INTS (-128)   /* address of the first pinned integer slot */
 #define C_PINNED_VECTORS (-120)
 #define C_WRITE_BASE (-112)    /* RBX of translated code */
@@ -12,6 +14,25 @@
 #define C_STUB_SLOW (-88)
 #define C_STUB_LEAVE (-80)
 #define C_EXIT_SITE (-72)
+#define C_JUMPS (-56)
+#define C_MODE_TAG (-48)
+#define C_REGION_ENTER (-40)
+#define C_REGION_GO (-32)
+#define C_REGION_LEAVE (-24)
+#define C_PC_SLOT (-8)
+#define C_STOP_SLOT (-152)
+#define LEAVE_NEXT 0           /* IR_LEAVE_NEXT */
+#ifdef TIERCE_NASTY
+#define JUMP_MASK 3            /* TCG_JUMP_ENTRIES - 1 */
+#else
+#define JUMP_MASK 16383
+#endif
+
+/* struct tcg_link */
+#define L_TO 16
+#define L_TO_DATA 24
+#define L_VALID 32
+#define L_GLOBAL 40
 
 /* The frame, from RSP inside a block; [RSP] is the way out.  FRAME is what tierce_tcg_enter sets up. */
 #define FRAME 1040

@@ -98,6 +98,46 @@ void tcg_chain(struct tcg_buffer *b, const struct tcg_block *from, unsigned exit
     point(b, entry + e->jump_offset, early ? to->entry : entry + e->stub_offset);
 }
 
+_Static_assert(TCG_SPILLS == F_SPILL, "what the header promises");
+/* --- Counting blocks and regions */
+uint8_t *tcg_buffer_writable(struct tcg_buffer *b, size_t offset) { return b->write + offset; }
+const void *tcg_buffer_runnable(const struct tcg_buffer *b, size_t offset) { return b->run + offset; }
+const void *tcg_body(const struct tcg_block *block) { return (const char *)block->entry + block->body; }
+
+/* The first eight bytes of a block that counts lie in one word: a running CPU sees the old or the new ones. */
+void tcg_redirect(struct tcg_buffer *b, const struct tcg_block *block, const void *target)
+{
+    const uint8_t *entry = block->entry;
+    uint64_t code = block->counting;
+    if (!block->body)
+        return;
+    if (target) {
+        int32_t d = (int32_t)((const uint8_t *)target - (entry + 5));
+        uint8_t bytes[8] = {0xe9};
+        memcpy(bytes + 1, &d, 4);
+        memcpy(&code, bytes, 8);
+    }
+    __atomic_store_n((uint64_t *)(void *)(b->write + (entry - b->run)), code, __ATOMIC_RELEASE);
+}
+
+void tcg_region_enter(struct tcg_buffer *b, size_t offset, const struct ir_guest *g, const struct tcg_region_entry *e)
+{
+    struct tcg t = {.g = g, .start = b->write + offset, .p = b->write + offset, .limit = b->write + offset + TCG_REGION_ENTRY, .run = b->run + offset};
+    if (e->valid) {
+        emit_imm(&t, RAX, (uint64_t)e->valid);
+        emit_rm(&t, 0, 0x8b, 8, RAX, RAX, 0);
+        emit_rm(&t, 0, 0x3b, 8, RAX, RBP, CONTEXT(map_epoch) + 8 * e->global);
+        uint32_t fits = emit_jcc_short(&t, CC_Z);
+        store_pc(&t, e->pc);
+        emit_leave(&t, IR_LEAVE_HOT);
+        emit_bind_short(&t, fits);
+    }
+    emit_imm(&t, RDI, e->pc);
+    emit_imm(&t, RSI, (uint64_t)e->data);
+    emit_imm(&t, RAX, (uint64_t)e->code);
+    emit_rm(&t, 0, 0xff, 4, 4, RBP, C_REGION_ENTER);
+}
+
 #define AT(field, offset) _Static_assert((int)offsetof(struct tcg_context, field) - (int)sizeof(struct tcg_context) == offset, #field)
 AT(pinned_ints, C_PINNED_INTS);
 AT(pinned_vectors, C_PINNED_VECTORS);
@@ -107,11 +147,46 @@ AT(stub_call, C_STUB_CALL);
 AT(stub_slow, C_STUB_SLOW);
 AT(stub_leave, C_STUB_LEAVE);
 AT(exit_site, C_EXIT_SITE);
+AT(jumps, C_JUMPS);
+AT(mode_tag, C_MODE_TAG);
+AT(stub_region_enter, C_REGION_ENTER);
+AT(stub_region_go, C_REGION_GO);
+AT(stub_region_leave, C_REGION_LEAVE);
+AT(link, C_LINK);
+AT(map_epoch, C_MAP_EPOCH);
+AT(pc_slot, C_PC_SLOT);
+AT(stop_slot, C_STOP_SLOT);
+_Static_assert(offsetof(struct tcg_link, to) == L_TO && offsetof(struct tcg_link, to_data) == L_TO_DATA &&
+               offsetof(struct tcg_link, valid) == L_VALID && offsetof(struct tcg_link, global) == L_GLOBAL, "entry.S");
+_Static_assert(JUMP_MASK == TCG_JUMP_ENTRIES - 1 && LEAVE_NEXT == IR_LEAVE_NEXT && sizeof(struct tcg_jump) == 16, "entry.S");
 
 extern unsigned tierce_tcg_enter(void *state, const void *code) __attribute__((visibility("hidden")));
 extern void tierce_tcg_call(void) __attribute__((visibility("hidden")));
 extern void tierce_tcg_slow(void) __attribute__((visibility("hidden")));
 extern void tierce_tcg_leave(void) __attribute__((visibility("hidden")));
+extern void tierce_region_enter(void) __attribute__((visibility("hidden")));
+extern void tierce_region_go(void) __attribute__((visibility("hidden")));
+extern void tierce_region_leave(void) __attribute__((visibility("hidden")));
+extern void tierce_link_ask(void) __attribute__((visibility("hidden")));
+extern void tierce_link_block(void) __attribute__((visibility("hidden")));
+extern void tierce_link_checked(void) __attribute__((visibility("hidden")));
+
+void tcg_link(struct tcg_link *l, enum tcg_link_to kind, const void *code, void *data, bool checked)
+{
+    switch (kind) {
+    case TCG_LINK_TABLE: l->code = (const void *)tierce_region_go; break;
+    case TCG_LINK_ASK: l->code = (const void *)tierce_link_ask; break;
+    case TCG_LINK_BLOCK: l->code = (const void *)tierce_link_block, data = (void *)(uintptr_t)code; break;
+    case TCG_LINK_REGION: l->code = code; break;
+    }
+    l->data = kind == TCG_LINK_ASK ? l : data;
+    if (!checked)
+        return;
+    l->to = l->code;
+    l->to_data = l->data;
+    l->code = (const void *)tierce_link_checked;
+    l->data = l;
+}
 
 enum ir_leave tcg_run(void *state, const struct ir_guest *g, const void *entry, int *exit_index)
 {
@@ -125,6 +200,11 @@ enum ir_leave tcg_run(void *state, const struct ir_guest *g, const void *entry, 
         c->stub_call = tierce_tcg_call;
         c->stub_slow = tierce_tcg_slow;
         c->stub_leave = tierce_tcg_leave;
+        c->stub_region_enter = tierce_region_enter;
+        c->stub_region_go = tierce_region_go;
+        c->stub_region_leave = tierce_region_leave;
+        c->pc_slot = (char *)state + g->pc_offset;
+        c->stop_slot = (char *)state + g->stop_offset;
     }
     unsigned host = _mm_getcsr();
     _mm_setcsr((*mxcsr & 0xffc0) | 0x1f80);

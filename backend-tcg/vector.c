@@ -1,11 +1,9 @@
 /* Vector and FP operations: the host instruction that ir/host_sse.def names for each. */
 #include "backend-tcg/internal.h"
 
-enum shape { SHAPE_NONE, SHAPE_R2, SHAPE_R2I, SHAPE_R1, SHAPE_R1I, SHAPE_X0, SHAPE_BYTES7, SHAPE_BYTES3, SHAPE_TO, SHAPE_TO32,
-             SHAPE_FLAGS, SHAPE_FROM32, SHAPE_FROM64, SHAPE_NEW, SHAPE_OUT, SHAPE_OUTI, SHAPE_INI };
 struct host { uint8_t prefix, map, opcode, shape; };
 static const struct host table[IR_OP_COUNT - IR_FIRST_VECTOR][8] = {
-#define HOST_SSE(op, lane, text, prefix, map, opcode, shape) [IR_##op - IR_FIRST_VECTOR][lane] = {prefix, map, opcode, SHAPE_##shape},
+#define HOST_SSE(op, lane, text, prefix, map, opcode, shape) [IR_##op - IR_FIRST_VECTOR][lane] = {prefix, map, opcode, IR_SHAPE_##shape},
 #include "ir/host_sse.def"
 };
 
@@ -100,62 +98,62 @@ bool tcg_vector_emit(struct tcg *t, const struct ir_insn *i, ir_ref self)
     const struct host *h = &table[i->op - IR_FIRST_VECTOR][i->aux & 7];
     unsigned a, b, r, size;
     switch (h->shape) {
-    case SHAPE_R2: case SHAPE_R2I:
+    case IR_SHAPE_R2: case IR_SHAPE_R2I:
         b = xmm_use(t, i->arg[1]);
         r = xmm_def_from(t, self, i->arg[0]);
         rr(t, h, 4, r, b);
-        if (h->shape == SHAPE_R2I)
+        if (h->shape == IR_SHAPE_R2I)
             put8(t, (uint8_t)i->imm);
         return true;
-    case SHAPE_R1: case SHAPE_R1I:
+    case IR_SHAPE_R1: case IR_SHAPE_R1I:
         a = xmm_use(t, i->arg[0]);
         r = xmm_def(t, self);
         rr(t, h, 4, r, a);
-        if (h->shape == SHAPE_R1I)
+        if (h->shape == IR_SHAPE_R1I)
             put8(t, (uint8_t)i->imm);
         return true;
-    case SHAPE_X0:
+    case IR_SHAPE_X0:
         emit_rr(t, 0, 0x0f28, 4, 0, xmm_use(t, i->arg[2]));
         b = xmm_use(t, i->arg[1]);
         r = xmm_def_from(t, self, i->arg[0]);
         rr(t, h, 4, r, b);
         return true;
-    case SHAPE_BYTES7: case SHAPE_BYTES3:
+    case IR_SHAPE_BYTES7: case IR_SHAPE_BYTES3:
         r = xmm_def_from(t, self, i->arg[0]);
-        emit_rr(t, 0x66, 0x0f73, 4, h->shape == SHAPE_BYTES7 ? 7 : 3, r);
+        emit_rr(t, 0x66, 0x0f73, 4, h->shape == IR_SHAPE_BYTES7 ? 7 : 3, r);
         put8(t, i->imm > 15 ? 16 : (uint8_t)i->imm);
         return true;
-    case SHAPE_TO: case SHAPE_TO32:
+    case IR_SHAPE_TO: case IR_SHAPE_TO32:
         a = xmm_use(t, i->arg[0]);
         r = def(t, self);
-        rr(t, h, h->shape == SHAPE_TO && i->type == IR_I64 ? 8 : 4, r, a);
+        rr(t, h, h->shape == IR_SHAPE_TO && i->type == IR_I64 ? 8 : 4, r, a);
         t->v[self].clean = i->type == IR_I32;
         return true;
-    case SHAPE_FLAGS: flags(t, h, i, self); return true;
-    case SHAPE_FROM32: case SHAPE_FROM64:
+    case IR_SHAPE_FLAGS: flags(t, h, i, self); return true;
+    case IR_SHAPE_FROM32: case IR_SHAPE_FROM64:
         b = use(t, i->arg[1]);
         r = xmm_def_from(t, self, i->arg[0]);
-        rr(t, h, h->shape == SHAPE_FROM64 ? 8 : 4, r, b);
+        rr(t, h, h->shape == IR_SHAPE_FROM64 ? 8 : 4, r, b);
         return true;
-    case SHAPE_NEW:
+    case IR_SHAPE_NEW:
         b = use(t, i->arg[0]);
         r = xmm_def(t, self);
         emit_rr(t, 0x66, 0x0f6e, i->aux == IR_L64 ? 8 : 4, r, b);
         return true;
-    case SHAPE_OUT:
+    case IR_SHAPE_OUT:
         a = xmm_use(t, i->arg[0]);
         r = def(t, self);
         emit_rr(t, 0x66, 0x0f7e, i->type == IR_I64 ? 8 : 4, a, r);
         t->v[self].clean = i->type == IR_I32;
         return true;
-    case SHAPE_OUTI:
+    case IR_SHAPE_OUTI:
         a = xmm_use(t, i->arg[0]);
         r = def(t, self);
         rr(t, h, i->aux == IR_L64 ? 8 : 4, a, r);
         put8(t, (uint8_t)i->imm);
         t->v[self].clean = i->type == IR_I32;
         return true;
-    case SHAPE_INI:
+    case IR_SHAPE_INI:
         b = use(t, i->arg[1]);
         r = xmm_def_from(t, self, i->arg[0]);
         size = i->aux == IR_L64 ? 8 : 4;

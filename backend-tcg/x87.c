@@ -46,6 +46,7 @@ void tcg_x87_begin(void *state, const struct ir_guest *g)
     struct tcg_context *c = context(state);
     c->guest = g;
     c->x87_move = tierce_tcg_x87_move;
+    c->x87_moved = tierce_tcg_x87_moved;
 }
 
 void tcg_x87_end(void *state)

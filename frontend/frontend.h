@@ -111,6 +111,7 @@ struct x86_lift_limits {
  * faulted (pending in the state).  Undecodable bytes lift to #UD.  block->guest_bytes tells how many bytes it depends on. */
 bool x86_lift(const struct x86_model *, uint32_t mode, uint64_t pc, uint64_t linear, const struct x86_fetch *,
               const struct x86_lift_limits *, struct ir_block *);
+unsigned x86_pc_bits(uint32_t mode); /* a PC wraps at this width */
 /* Disassembles one instruction to text (Intel syntax); returns its length, 0 where undecodable. */
 unsigned x86_disassemble(uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned size, char *text, size_t text_size);
 void x86_lacked(void (*each)(void *ctx, const char *name, uint32_t count), void *ctx); /* instructions that no table row covers and that were met */

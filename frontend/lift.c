@@ -190,14 +190,20 @@ static enum step lift_one(struct lifter *l, const ZydisDecoder *decoder, struct 
     return STEP_OK;
 }
 
+/* 16-bit code in a 64 KiB segment: IP wraps.  With a larger limit EIP counts on. */
+unsigned x86_pc_bits(uint32_t mode)
+{
+    bool cs_flat = mode >> X86_MODE_FLAT_SHIFT >> X86_CS & 1;
+    uint32_t code = mode & X86_MODE_CODE;
+    return code == X86_MODE_CODE16 ? (cs_flat ? 16 : 32) : code == X86_MODE_CODE32 ? 32 : 64;
+}
+
 static void lifter_init(struct lifter *l, const struct x86_model *model, uint32_t mode, uint64_t pc, uint64_t linear, struct ir_block *b)
 {
     *l = (struct lifter){.b = b, .model = model, .mode = mode, .pc = pc, .linear = linear, .flags = IR_NONE};
     l->code_bits = (mode & X86_MODE_CODE) == X86_MODE_CODE16 ? 16 : (mode & X86_MODE_CODE) == X86_MODE_CODE32 ? 32 : 64;
     l->stack_bits = l->code_bits == 64 ? 64 : mode & X86_MODE_SS32 ? 32 : 16;
-    bool cs_flat = mode >> X86_MODE_FLAT_SHIFT >> X86_CS & 1;
-    /* 16-bit code in a 64 KiB segment: IP wraps.  With a larger limit EIP counts on. */
-    b->pc_bits = l->code_bits == 16 && !cs_flat ? 32 : l->code_bits;
+    b->pc_bits = (uint8_t)x86_pc_bits(mode);
 }
 
 bool x86_lift(const struct x86_model *model, uint32_t mode, uint64_t pc, uint64_t linear, const struct x86_fetch *fetch,

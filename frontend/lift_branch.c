@@ -80,10 +80,13 @@ static void branch_take(struct lifter *l, ir_ref cond)
         return;
     }
     ir_emit(l->b, IR_exit_if, IR_VOID, 0, target_offset(l, 0), cond, IR_NONE, IR_NONE, IR_NONE);
-    if (!l->branches_left)
+    if (!l->branches_left) {
         lift_end_jump(l);
-    else
-        l->branches_left--; /* the block goes on where the jump is not taken */
+        return;
+    }
+    l->branches_left--; /* the block goes on where the jump is not taken */
+    if (!l->b->head_bytes)
+        l->b->head_bytes = l->offset + l->length;
 }
 
 void lift_jcc(struct lifter *l, int cc)

@@ -196,6 +196,7 @@ static enum ir_leave run_block(struct run *r)
         case IR_test_cc: v[n].u64 = ir_eval_cond((enum ir_cond)i->aux, (uint32_t)operand(r, i, 0)); break;
         case IR_translate:
             v[n].u64 = operand(r, i, 0);
+            r->env->at = n;
             if (!r->env->translate(r->env->state, v[n].u64, (unsigned)i->imm, i->aux))
                 return leave_fault(r);
             break;

@@ -66,7 +66,8 @@ enum ir_access { IR_READ = 1, IR_WRITE = 2, IR_RW = 3, IR_EXEC = 4,
 enum ir_jump { IR_JUMP, IR_JUMP_CALL, IR_JUMP_RET,
                IR_JUMP_MODE /* a helper may have changed mode or mapping: the successor is looked up in the mode of now */ };
 enum ir_leave { IR_LEAVE_NEXT,   /* mode or mapping may have changed: look the next block up afresh */
-                IR_LEAVE_HALT, IR_LEAVE_SINGLE, IR_LEAVE_FAULT, IR_LEAVE_INTERRUPT, IR_LEAVE_INTERPRET, IR_LEAVE_EXIT };
+                IR_LEAVE_HALT, IR_LEAVE_SINGLE, IR_LEAVE_FAULT, IR_LEAVE_INTERRUPT, IR_LEAVE_INTERPRET, IR_LEAVE_EXIT,
+                IR_LEAVE_HOT /* counted down: struct tcg_options */ };
 enum ir_lane { IR_L8, IR_L16, IR_L32, IR_L64, IR_LF32, IR_LF64, IR_LS32, IR_LS64 /* scalar FP: lowest lane */ };
 
 #define IR_NONE 0xffff
@@ -83,6 +84,7 @@ struct ir_block {
     struct ir_insn *insns;
     uint32_t count, capacity;
     uint32_t guest_bytes, guest_insns;
+    uint32_t head_bytes;  /* up to the first conditional jump behind which the block goes on; 0: there is none */
     uint8_t pc_bits;      /* 16, 32 or 64: a PC wraps at this width */
     bool out_of_memory;   /* a builder call failed; the block is not to be used */
     struct ir_code { uint16_t offset; uint8_t size; } code[32]; unsigned code_count; /* guest bytes that `code` alone reads */
@@ -167,6 +169,11 @@ bool ir_x87_store(void *state, const struct ir_guest *, unsigned function, unsig
 void ir_x87_enter(const void *state, const struct ir_guest *);
 void ir_x87_leave(void *state, const struct ir_guest *);
 
+/* How the operands of a row of ir/host_sse.def, which explains them, are laid out. */
+enum ir_host_shape {
+    IR_SHAPE_NONE, IR_SHAPE_R2, IR_SHAPE_R2I, IR_SHAPE_R1, IR_SHAPE_R1I, IR_SHAPE_X0, IR_SHAPE_BYTES7, IR_SHAPE_BYTES3, IR_SHAPE_TO,
+    IR_SHAPE_TO32, IR_SHAPE_FLAGS, IR_SHAPE_FROM32, IR_SHAPE_FROM64, IR_SHAPE_NEW, IR_SHAPE_OUT, IR_SHAPE_OUTI, IR_SHAPE_INI
+};
 /* Has this host the instruction that ir/host_sse.def, or the op's name, stands for?  Where not, AES, CLMUL and SHA are
  * done by ir_crypto_eval: x are a, b, c; the result comes in x[0]. */
 bool ir_host_runs(enum ir_op);
@@ -186,6 +193,7 @@ struct ir_env {
     void (*store)(void *state, uint64_t address, unsigned size, const void *from);
     /* raise_if: makes vector pending in the state; has_error as the op says. */
     void (*raise)(void *state, unsigned vector, bool has_error, uint64_t error);
+    ir_ref at;             /* out: the translate that asks */
     bool stop;             /* may become true meanwhile: leave before the next guest instruction, as by a jump to it */
 };
 /* Runs one block and sets the PC slot.  On a fault returns IR_LEAVE_FAULT with the PC slot at the faulting
