@@ -1,4 +1,5 @@
-/* Stands in for libFuzzer where it is not built in: runs each file that is named, and 200 mutations of each. */
+/* Stands in for libFuzzer where it is not built in: runs each file that is named, and 200 mutations of each (a fuzzer that
+ * takes its time defines replay_mutations). */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,6 +7,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 __attribute__((weak)) int LLVMFuzzerInitialize(int *argc, char ***argv);
+__attribute__((weak)) extern const unsigned replay_mutations;
 
 static uint32_t next(uint32_t *x) { return *x ^= *x << 13, *x ^= *x >> 17, *x ^= *x << 5; }
 
@@ -44,7 +46,7 @@ static int replay(const char *path)
         fclose(f);
     if (read)
         run(bytes, size);
-    for (unsigned i = 0; read && i < 200; i++) {
+    for (unsigned i = 0; read && i < (&replay_mutations ? replay_mutations : 200); i++) {
         size_t n = size;
         memcpy(copy, bytes, size);
         mutate(copy, &n, &seed);

@@ -1,0 +1,118 @@
+/* Named files of the store: a header and the compressed bytes. */
+#define _GNU_SOURCE
+#include "runtime/store_internal.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_NAME = 128 };
+struct header { uint64_t magic; uint32_t version, unused; struct store_record record; };
+
+static bool name_is_good(const char *name)
+{
+    size_t length = strlen(name);
+    return length && length <= MAX_NAME && *name != '.' && strspn(name, "0123456789abcdefghijklmnopqrstuvwxyz.-") == length;
+}
+
+static void path_of(const char *name, char path[STORE_NAME]) { snprintf(path, STORE_NAME, "files/%.*s", MAX_NAME, name); }
+
+/* The checksum covers the name: a file cannot stand in for another. */
+static struct store_key key_of(const char *name)
+{
+    return (struct store_key){{store_hash(name, strlen(name), 1), store_hash(name, strlen(name), 2)}, {0, 0}};
+}
+
+bool store_file_put(struct store *s, const char *name, const void *data, size_t size)
+{
+    struct store_dir *d = store_layer(s, 0);
+    if (!d->writable || !name_is_good(name) || size > STORE_MAX_OBJECT)
+        return false;
+    struct header h = {.magic = STORE_FILE_MAGIC, .version = STORE_VERSION,
+                       .record = {.key = key_of(name), .offset = sizeof h, .size = (uint32_t)size, .time = store_now()}};
+    struct store_writer *w = malloc(sizeof *w);
+    uint8_t *stored = NULL;
+    char path[STORE_NAME];
+    path_of(name, path);
+    bool written = w && store_pack_object(&h.record, data, true, &stored) && store_writer_begin(w, d, path);
+    if (written) {
+        store_writer_add(w, &h, sizeof h);
+        store_writer_add(w, stored, h.record.stored);
+        written = store_writer_end(w);
+    }
+    if (!written)
+        store_complain(d, STORE_TROUBLE, path, "cannot be written: %s", strerror(errno));
+    if (stored != data)
+        free(stored);
+    free(w);
+    return written;
+}
+
+/* NULL: not there, or skipped with a warning. */
+static uint8_t *read_file(struct store_dir *d, const char *name, size_t *size)
+{
+    struct header h;
+    struct stat s;
+    char path[STORE_NAME];
+    const char *why = NULL;
+    uint8_t *stored = NULL, *data = NULL;
+    bool foreign = false;
+    path_of(name, path);
+    int fd = store_file_open(d, path, O_RDONLY, &s);
+    if (fd < 0)
+        return NULL;
+    if (!store_read(fd, &h, sizeof h, 0) || h.magic != STORE_FILE_MAGIC)
+        why = "is not a file of the store";
+    else if ((foreign = h.version != STORE_VERSION))
+        why = "has another version's format";
+    else if (h.record.size > STORE_MAX_OBJECT || h.record.stored > h.record.size || (uint64_t)s.st_size != sizeof h + h.record.stored)
+        why = "is truncated";
+    else if (!(stored = malloc(h.record.stored + 1)) || !store_read(fd, stored, h.record.stored, sizeof h))
+        why = "cannot be read";
+    struct store_key key = key_of(name);
+    if (why || store_key_compare(&h.record.key, &key))
+        free(stored);
+    else
+        data = store_unpack_object(&h.record, stored);
+    if (!why && !data)
+        why = "is damaged";
+    if (why)
+        store_complain(d, foreign ? STORE_FOREIGN : STORE_DAMAGED, path, "%s", why);
+    *size = h.record.size;
+    close(fd);
+    return data;
+}
+
+bool store_file_get(struct store *s, const char *name, uint8_t **data, size_t *size)
+{
+    *data = NULL;
+    for (unsigned n = 0; name_is_good(name) && !*data && store_layer(s, n); n++)
+        *data = read_file(store_layer(s, n), name, size);
+    return *data;
+}
+
+void store_file_each(struct store *s, bool (*each)(void *ctx, const char *name, uint64_t size), void *ctx)
+{
+    struct store_dir *d = store_layer(s, 0);
+    int copy = d->files < 0 ? -1 : openat(d->files, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = copy < 0 ? NULL : fdopendir(copy);
+    struct stat st;
+    if (!list && copy >= 0)
+        close(copy);
+    for (struct dirent *e; list && (e = readdir(list));)
+        if (name_is_good(e->d_name) && !fstatat(d->files, e->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode) &&
+            !each(ctx, e->d_name, (uint64_t)st.st_size))
+            break;
+    if (list)
+        closedir(list);
+}
+
+bool store_file_remove(struct store *s, const char *name)
+{
+    struct store_dir *d = store_layer(s, 0);
+    char path[STORE_NAME];
+    path_of(name, path);
+    return d->writable && name_is_good(name) && store_file_unlink(d, path);
+}
