@@ -125,8 +125,8 @@ static void fill(uint8_t *before, uint64_t at, unsigned size)
             before[at + i - ORACLE_DATA] = (uint8_t)(v[i / 8 % 8] >> i % 8 * 8);
 }
 
-/* Makes the registers of memory operand o (or its displacement, where it has no base) lead to some address. */
-static uint64_t aim(struct test_case *c, const ZydisDecodedOperand *o, uint8_t *before)
+/* Makes the registers of memory operand o (or its displacement, where it has no base and may be changed) lead to some address. */
+static uint64_t aim(struct test_case *c, const ZydisDecodedOperand *o, uint8_t *before, bool keep)
 {
     unsigned size = o->size >= 8 ? o->size / 8 : 1;
     uint64_t at = pick_address(size), offset = at - base_of(c, o->mem.segment), index = 0;
@@ -141,6 +141,8 @@ static uint64_t aim(struct test_case *c, const ZydisDecodedOperand *o, uint8_t *
     offset -= index * (o->mem.scale ? o->mem.scale : 1u);
     if (o->mem.base != ZYDIS_REGISTER_NONE && !pc_relative)
         register_set(c, o->mem.base, offset - (uint64_t)disp);
+    else if (keep)
+        at = c->memory;
     else if (c->insn.in.raw.disp.size)
         bytes_put(c->insn.bytes + c->insn.in.raw.disp.offset, c->insn.in.raw.disp.size / 8, pc_relative ? offset - c->in.rip - c->insn.in.length : offset);
     fill(before, at - 16, size + 32);
@@ -293,23 +295,43 @@ static void place_code(const struct test_case *c)
     last = at;
 }
 
+static uint64_t aim_all(struct test_case *c, uint8_t *before, bool keep)
+{
+    uint64_t memory = 0;
+    for (unsigned k = 0; k < c->insn.in.operand_count; k++)
+        if (c->insn.op[k].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+            uint64_t at = aim(c, &c->insn.op[k], before, keep);
+            memory = k == 0 || !memory ? at : memory;
+        }
+    return memory;
+}
+
+void case_again(struct test_case *c, uint8_t *before)
+{
+    uint64_t rip = c->in.rip;
+    random_state(c);
+    c->in.rip = rip;
+    if (!c->insn.valid)
+        return;
+    uint64_t memory = aim_all(c, before, true);
+    sensible(c, memory, before);
+    c->memory = memory;
+}
+
 void case_make(struct test_case *c, const struct form *f, const struct x86_model *model, uint8_t *before)
 {
-    uint64_t memory = c->memory = 0;
+    uint64_t memory = 0;
     uint32_t bits = f->mode == ORACLE_64 ? X86_MODE_CODE64 : f->mode == ORACLE_16 ? X86_MODE_CODE16 | X86_MODE_PE : X86_MODE_CODE32 | X86_MODE_PE | X86_MODE_SS32;
     c->mode = (enum oracle_mode_id)f->mode;
     memcpy(c->insn.bytes, f->bytes, sizeof f->bytes);
     insn_decode(&c->insn, model, bits);
     c->row = c->insn.valid && rows[c->insn.in.mnemonic].name ? &rows[c->insn.in.mnemonic] : NULL;
+    c->memory = 0;
     random_state(c);
     c->in.rip = (c->insn.valid ? pick_place(c->insn.in.length) : MIDDLE) - (c->mode == ORACLE_64 ? 0 : oracle_modes[c->mode].seg[X86_CS].base);
     if (c->insn.valid) {
         immediates(c);
-        for (unsigned k = 0; k < c->insn.in.operand_count; k++)
-            if (c->insn.op[k].type == ZYDIS_OPERAND_TYPE_MEMORY) {
-                uint64_t at = aim(c, &c->insn.op[k], before);
-                memory = k == 0 || !memory ? at : memory;
-            }
+        memory = aim_all(c, before, false);
         insn_decode(&c->insn, model, bits);
         sensible(c, memory, before);
         c->memory = memory;

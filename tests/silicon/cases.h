@@ -20,5 +20,7 @@ bool is_family(const struct test_case *, const char *family);
 /* Makes state and memory; the instruction is written to the code pages.  before: ORACLE_DATA_SIZE bytes that keep
  * their random contents from case to case but where this one looks. */
 void case_make(struct test_case *, const struct form *, const struct x86_model *, uint8_t *before);
+/* The same bytes at the same place with another state and memory. */
+void case_again(struct test_case *, uint8_t *before);
 
 #endif

@@ -1,11 +1,12 @@
 /* The guest's side of the comparison: see guest.h. */
 #include "tests/silicon/guest.h"
-#include "backend-tcg/backend-tcg.h"
+#include "tests/silicon/region.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-const char *const tier_names[TIERS] = {"interp", "passes+interp", "tcg"};
+const char *const tier_names[ALL_TIERS] = {"interp", "passes+interp", "tcg", "llvm"};
+const char *guest_refused;
 static struct { struct tcg_context tcg; struct x86_cpu cpu; } vcpu;
 #define cpu vcpu.cpu
 static uint8_t *data, *code;
@@ -186,6 +187,7 @@ void guest_mode(enum oracle_mode_id m)
 uint32_t guest_mode_bits(void) { return cpu.state.mode; }
 
 /* --- The template backend */
+enum { BLOCK_ROOM = 1 << 20 };
 static struct tcg_buffer *buffer;
 static struct tcg_block translated;
 
@@ -211,16 +213,28 @@ static int64_t *table_new(unsigned bytes)
 static bool tcg_init(void)
 {
     int64_t *read = table_new(ORACLE_DATA_SIZE), *write = table_new(ORACLE_WRITABLE);
-    buffer = tcg_buffer_new(1 << 20);
+    buffer = tcg_buffer_new(BLOCK_ROOM + REGION_ROOM);
     static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
     memset(jumps, 0xff, sizeof jumps);
     vcpu.tcg.jumps = jumps;
     vcpu.tcg.mode_tag = 1ull << 48; /* options.mode_id */
     vcpu.tcg.slow_translate = slow_translate;
     oracle_resume = resume;
+    region_begin(&vcpu.tcg);
     if (read && write)
         tcg_tables_set(&vcpu.tcg, read, write);
     return read && write && buffer;
+}
+
+static bool is_done(enum ir_leave leave, enum outcome *outcome)
+{
+    if (leave == IR_LEAVE_INTERPRET) {
+        *outcome = BY_TCG_THEN_INTERPRETER;
+        return false;
+    }
+    if (*outcome != BY_TCG_THEN_INTERPRETER)
+        *outcome = BY_TCG;
+    return true;
 }
 
 /* Runs the block in translated code; false: the interpreter is to run it. */
@@ -229,20 +243,29 @@ static bool run_translated(uint64_t pc, enum outcome *outcome)
     struct tcg_options options = {.guest = &x86_guest, .pc = pc, .mode_id = 1};
     size_t at = 0;
     int exit;
-    if (tcg_compile(buffer, &at, 1 << 20, &block, &options, &translated) != TCG_OK) {
+    if (tcg_compile(buffer, &at, BLOCK_ROOM, &block, &options, &translated) != TCG_OK) {
         *outcome = TCG_REFUSED;
         return false;
     }
     enum ir_leave leave = tcg_run(&cpu.state, &x86_guest, translated.entry, &exit);
     free(translated.sites);
     translated = (struct tcg_block){0};
-    if (leave == IR_LEAVE_INTERPRET) {
-        *outcome = BY_TCG_THEN_INTERPRETER;
+    return is_done(leave, outcome);
+}
+
+/* The same as a region.  *wrong: what the compiler says. */
+static bool run_region(uint64_t pc, enum outcome *outcome, const char **wrong)
+{
+    static char error[200];
+    int exit;
+    *error = 0;
+    const void *entry = region_make(buffer, BLOCK_ROOM, &block, &x86_guest, pc, &guest_refused, error, sizeof error);
+    if (!entry) {
+        *outcome = TCG_REFUSED;
+        *wrong = *error ? error : NULL;
         return false;
     }
-    if (*outcome != BY_TCG_THEN_INTERPRETER)
-        *outcome = BY_TCG;
-    return true;
+    return is_done(tcg_run(&cpu.state, &x86_guest, entry, &exit), outcome);
 }
 
 static const char *lift(uint64_t pc, enum tier tier, struct x86_lift_limits limits)
@@ -272,7 +295,10 @@ const char *guest_run(struct oracle_state *o, enum tier tier, enum outcome *outc
         const char *wrong = lift(start, tier, (struct x86_lift_limits){.insns = 1, .bytes = 4096});
         if (wrong)
             return wrong;
-        if (!cpu.state.faulted && (tier != TIER_TCG || !run_translated(start, outcome)))
+        bool done = cpu.state.faulted || (tier == TIER_TCG && run_translated(start, outcome)) || (tier == TIER_LLVM && run_region(start, outcome, &wrong));
+        if (wrong)
+            return wrong;
+        if (!done)
             ir_interpret(&block, &env, &insns);
         if (cpu.state.faulted || cpu.state.rip != start)
             break;
@@ -352,4 +378,5 @@ void guest_free(void)
     ir_block_free(&block);
     x86_model_free(cpu.model);
     tcg_buffer_free(buffer);
+    region_end();
 }

@@ -1,15 +1,16 @@
-/* guest.h - the same instruction through lift and each tier: interpreter, passes + interpreter, template backend.
- * Guest memory is the oracle's, by its alias. */
+/* guest.h - the same instruction through lift and each tier: interpreter, passes + interpreter, template backend; and, where
+ * asked for, the LLVM tier, a region of this one block.  Guest memory is the oracle's, by its alias. */
 #ifndef TESTS_SILICON_GUEST_H
 #define TESTS_SILICON_GUEST_H
 
 #include "frontend/internal.h"
 #include "tests/silicon/oracle.h"
 
-enum tier { TIER_INTERP, TIER_PASSES, TIER_TCG, TIERS };
-extern const char *const tier_names[TIERS];
-/* How a case went through the template backend. */
-enum outcome { BY_INTERPRETER, BY_TCG, BY_TCG_THEN_INTERPRETER /* a fault, or a rare access */, TCG_REFUSED };
+enum tier { TIER_INTERP, TIER_PASSES, TIER_TCG, TIERS, TIER_LLVM = TIERS, ALL_TIERS };
+extern const char *const tier_names[ALL_TIERS];
+/* How a case went through the template backend, or the LLVM tier. */
+enum outcome { BY_INTERPRETER, BY_TCG, BY_TCG_THEN_INTERPRETER /* a fault, or a rare access */, TCG_REFUSED, OUTCOMES };
+extern const char *guest_refused; /* the operation, where the LLVM tier refused the last block */
 
 bool guest_init(const char *model, char *error, unsigned size);
 void guest_free(void);

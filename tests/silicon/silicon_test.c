@@ -1,13 +1,16 @@
 /* Every instruction form of user mode, in 64-, 32- and 16-bit code: the host's own CPU against the interpreter, the
  * passes and the interpreter, and the template backend.  General registers, flags (less those that the row names as
  * undefined), MXCSR, x87 and SSE state, memory, and the exception with its error code and address must agree bit for bit;
- * the tiers must agree with each other in all flags.  What is not compared is named in differences.def.
+ * the tiers must agree with each other in all flags.  What is not compared is named in differences.def.  A sample goes through
+ * the LLVM tier too: an instruction is a region of its own, compiled once and run from several states.
  *
- * silicon_test [--seed N] [--seconds N] [--cases N] [--only MNEMONIC] [--mode NAME]
+ * silicon_test [--seed N] [--seconds N] [--cases N] [--llvm N] [--only MNEMONIC] [--mode NAME]
  *   --cases    random cases for each mnemonic and mode, after one case for each form (default 24)
  *   --seconds  goes on with random cases for so long instead
+ *   --llvm     forms of each mnemonic and mode, taken at random, that go through the LLVM tier too (default 1)
  *   --only     one mnemonic, in capitals;  --mode 64-bit|32-bit flat|32-bit segmented|16-bit */
 #include "tests/silicon/check.h"
+#include "tests/silicon/region.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,34 +18,67 @@
 #include <time.h>
 #include <unistd.h>
 
-struct options { unsigned long seconds, cases; const char *only, *mode; };
-static struct { unsigned long forms, refused, cases, outcomes[TIERS][4]; } counts[ORACLE_MODES];
+struct options { unsigned long seconds, cases, llvm; const char *only, *mode; };
+static struct { unsigned long forms, refused, cases, outcomes[ALL_TIERS][OUTCOMES]; } counts[ORACLE_MODES];
 static unsigned long failed, failed_by[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 static uint8_t before[ORACLE_DATA_SIZE];
 static struct forms forms;
 static bool met[ZYDIS_MNEMONIC_MAX_VALUE + 1][ORACLE_MODES];
 static struct last_case { uint8_t bytes[16]; char mode[24]; } *last;   /* for the parent process, should this one die */
 
+static void run_case(struct test_case *c, unsigned tiers, struct verdict *v)
+{
+    memcpy(last->bytes, c->insn.bytes, sizeof last->bytes);
+    snprintf(last->mode, sizeof last->mode, "%s", oracle_modes[c->mode].name);
+    check_case_through(c, before, tiers, v);
+    if (v->skipped)
+        return;
+    counts[c->mode].cases++;
+    if (c->insn.valid)
+        met[c->insn.in.mnemonic][c->mode] = true;
+    for (unsigned tier = 0; tier < tiers; tier++)
+        counts[c->mode].outcomes[tier][v->outcome[tier]]++;
+    if (!v->wrong)
+        return;
+    failed++;
+    if (failed_by[c->insn.valid ? c->insn.in.mnemonic : 0]++ < 3)
+        check_print(stderr, c, v);
+}
+
 static void run_form(const struct form *f)
 {
     struct test_case c;
     struct verdict v;
     case_make(&c, f, guest_model(), before);
-    memcpy(last->bytes, c.insn.bytes, sizeof last->bytes);
-    snprintf(last->mode, sizeof last->mode, "%s", oracle_modes[f->mode].name);
-    check_case(&c, before, &v);
-    if (v.skipped)
-        return;
-    counts[c.mode].cases++;
-    if (c.insn.valid)
-        met[c.insn.in.mnemonic][c.mode] = true;
-    for (unsigned tier = 0; tier < TIERS; tier++)
-        counts[c.mode].outcomes[tier][v.outcome[tier]]++;
-    if (!v.wrong)
-        return;
-    failed++;
-    if (failed_by[c.insn.valid ? c.insn.in.mnemonic : 0]++ < 3)
-        check_print(stderr, &c, &v);
+    run_case(&c, TIERS, &v);
+}
+
+/* --- The LLVM tier */
+enum { STATES = 8 };
+static struct refusal { const char *why; unsigned long count; } refusals[200];
+
+static void count_refusal(const char *why)
+{
+    unsigned n = 0;
+    while (n < 199 && refusals[n].why && strcmp(refusals[n].why, why))
+        n++;
+    refusals[n].why = why;
+    refusals[n].count++;
+}
+
+static void run_as_region(const struct form *f)
+{
+    struct test_case c;
+    struct verdict v;
+    case_make(&c, f, guest_model(), before);
+    for (unsigned n = 0; n < STATES; n++) {
+        run_case(&c, ALL_TIERS, &v);
+        if (v.wrong)
+            return;
+        if (!v.skipped && v.outcome[TIER_LLVM] == TCG_REFUSED)
+            count_refusal(guest_refused);
+        case_again(&c, before);
+    }
 }
 
 /* --- All of them */
@@ -85,6 +121,29 @@ static void random_round(const struct options *o, unsigned long each)
         for (unsigned long k = 0; k < each && is_wanted(&forms.list[i], o); k++)
             run_form(&forms.list[i + rnd() % (end - i)]);
     }
+}
+
+static void region_round(const struct options *o)
+{
+    for (unsigned i = 0, end; i < forms.count; i = end) {
+        for (end = i; end < forms.count && !by_mnemonic(&forms.list[i], &forms.list[end]); end++)
+            ;
+        bool any = rows[forms.list[i].mnemonic].name && is_wanted(&forms.list[i], o);
+        for (unsigned long k = 0; k < o->llvm && any; k++)
+            run_as_region(&forms.list[i + rnd() % (end - i)]);
+    }
+}
+
+static void print_regions(void)
+{
+    for (unsigned m = 0; m < ORACLE_MODES; m++) {
+        const unsigned long *t = counts[m].outcomes[TIER_LLVM];
+        printf("%-17s llvm: %lu cases by regions, %lu left to the interpreter, %lu refused\n", oracle_modes[m].name, t[BY_TCG], t[BY_TCG_THEN_INTERPRETER], t[TCG_REFUSED]);
+    }
+    printf("%lu regions compiled; refused:", regions_compiled);
+    for (unsigned n = 0; refusals[n].why; n++)
+        printf(" %s %lu", refusals[n].why, refusals[n].count);
+    printf("\n");
 }
 
 static void print_summary(void)
@@ -132,7 +191,10 @@ static int work(const struct options *o)
             random_round(o, 1);
     else
         random_round(o, o->cases);
+    region_round(o);
     print_summary();
+    if (o->llvm)
+        print_regions();
     forms_free(&forms);
     guest_free();
     return failed != 0;
@@ -151,7 +213,7 @@ static unsigned long number(const char *option, const char *text)
 
 static struct options parse(int argc, char **argv)
 {
-    struct options o = {.cases = 24};
+    struct options o = {.cases = 24, .llvm = 1};
     for (int i = 1; i < argc; i += 2) {
         const char *v = argv[i + 1];
         if (!strcmp(argv[i], "--seed"))
@@ -160,12 +222,14 @@ static struct options parse(int argc, char **argv)
             o.seconds = number("--seconds", v);
         else if (!strcmp(argv[i], "--cases"))
             o.cases = number("--cases", v);
+        else if (!strcmp(argv[i], "--llvm"))
+            o.llvm = number("--llvm", v);
         else if (!strcmp(argv[i], "--only") && v)
             o.only = v;
         else if (!strcmp(argv[i], "--mode") && v)
             o.mode = v;
         else {
-            fprintf(stderr, "usage: %s [--seed N] [--seconds N] [--cases N] [--only MNEMONIC] [--mode NAME]\n", argv[0]);
+            fprintf(stderr, "usage: %s [--seed N] [--seconds N] [--cases N] [--llvm N] [--only MNEMONIC] [--mode NAME]\n", argv[0]);
             exit(2);
         }
     }

@@ -1,10 +1,11 @@
 /* Random runs of x87 instructions, lifted as blocks, against the host's own CPU: registers, tags, TOP, status, flags,
  * memory, and the instruction and data pointers, after up to LONGEST instructions in a row with all exceptions masked.  Single
- * instructions, and unmasked exceptions, are silicon_test's.
+ * instructions, and unmasked exceptions, are silicon_test's.  Some go through the LLVM tier too: as a region, and halved, one half
+ * translated and the other a region, so that one finds the x87 where the other left it.
  * Usage: x87_test [seed [runs]] */
 #define _GNU_SOURCE
-#include "backend-tcg/backend-tcg.h"
 #include "frontend/internal.h"
+#include "tests/silicon/region.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -221,10 +222,17 @@ static unsigned random_code(const ZydisDecoder *decoder, unsigned *met)
 }
 
 /* --- Tiers */
-enum tier { RAW, OPTIMISED, TRANSLATED, TIERS };
-static const char *const tier_names[] = {"interpreter", "interpreter, optimised", "tcg"};
+enum tier { RAW, OPTIMISED, TRANSLATED, REGION, REGION_LAST, REGION_FIRST, TIERS };
+static const char *const tier_names[] = {"interpreter", "interpreter, optimised", "tcg", "llvm", "tcg, then llvm", "llvm, then tcg"};
+#ifdef TIERCE_LLVM
+static bool is_for_regions(unsigned run) { return run % 50 == 0; }
+#else
+static bool is_for_regions(unsigned run) { return (void)run, false; }
+#endif
+enum { BLOCK_ROOM = 1 << 20 };
 static struct tcg_buffer *buffer;
-static unsigned translated;
+static unsigned translated, mixed;
+static struct ir_block second;
 
 static bool run_translated(const struct ir_block *b)
 {
@@ -232,7 +240,7 @@ static bool run_translated(const struct ir_block *b)
     struct tcg_block block;
     size_t at = 0;
     int exit;
-    if (tcg_compile(buffer, &at, 1 << 20, b, &options, &block) != TCG_OK)
+    if (tcg_compile(buffer, &at, BLOCK_ROOM, b, &options, &block) != TCG_OK)
         return false;
     enum ir_leave leave = tcg_run(&cpu.state, &x86_guest, block.entry, &exit);
     free(block.sites);
@@ -240,22 +248,83 @@ static bool run_translated(const struct ir_block *b)
     return leave != IR_LEAVE_INTERPRET;
 }
 
+/* --- Regions */
+static const struct x86_fetch fetcher = {fetch, NULL};
+
+static const char *run(const void *entry)
+{
+    int exit;
+    return tcg_run(&cpu.state, &x86_guest, entry, &exit) == IR_LEAVE_INTERPRET ? "a side exit" : NULL;
+}
+
+static const char *region_at(const struct ir_block *b, uint64_t pc, const void **entry)
+{
+    static char error[200];
+    const char *refused;
+    *entry = region_make(buffer, BLOCK_ROOM, b, &x86_guest, pc, &refused, error, sizeof error);
+    return *entry ? NULL : refused ? refused : error;
+}
+
+/* Block b and what comes behind it up to end, the one translated and the other a region, without a stop in between. */
+static const char *run_mixed(const struct ir_block *b, uint64_t end, bool region_first)
+{
+    uint64_t pc = cpu.state.rip, then = pc + b->guest_bytes;
+    struct tcg_options options = {.guest = &x86_guest, .pc = region_first ? then : pc, .mode_id = 0};
+    const struct ir_block *by_region = region_first ? b : &second, *by_tcg = region_first ? &second : b;
+    const char *wrong;
+    struct tcg_block block;
+    const void *entry;
+    size_t at = 0;
+    if (then >= end)
+        return !(wrong = region_at(b, pc, &entry)) ? run(entry) : wrong;
+    if (!x86_lift(cpu.model, cpu.state.mode, then, then, &fetcher, &(struct x86_lift_limits){.insns = LONGEST, .bytes = (unsigned)(end - then)}, &second))
+        return "fetch fault";
+    ir_optimise(&second, &x86_guest);
+    if (tcg_compile(buffer, &at, BLOCK_ROOM, by_tcg, &options, &block) != TCG_OK)
+        return "not translated";
+    struct tcg_jump *jump = &vcpu.tcg.jumps[tcg_jump_hash(then)];
+    if (!(wrong = region_at(by_region, region_first ? pc : then, &entry))) {
+        for (unsigned n = 0; n < block.exit_count && !region_first; n++)
+            tcg_chain(buffer, &block, n, &(struct tcg_block){.entry = (void *)(uintptr_t)entry});
+        if (region_first)
+            *jump = (struct tcg_jump){then ^ vcpu.tcg.mode_tag, block.entry};
+        wrong = run(region_first ? entry : block.entry);
+        jump->tag = ~0ull;
+        mixed++;
+    }
+    free(block.sites);
+    return wrong;
+}
+
+static const char *run_as(enum tier tier, const struct ir_block *b, uint64_t end)
+{
+    const void *entry;
+    const char *wrong;
+    if (tier != REGION)
+        return run_mixed(b, end, tier == REGION_FIRST);
+    return !(wrong = region_at(b, cpu.state.rip, &entry)) ? run(entry) : wrong;
+}
+
 static const char *run_tier(enum tier tier, struct outcome *o, uint64_t end, struct ir_block *b)
 {
     static char error[200];
-    const struct x86_fetch f = {fetch, NULL};
     const char *wrong = NULL;
     unsigned unused;
     state_in(o);
     for (unsigned again = 0; cpu.state.rip != end && !cpu.state.faulted && again < 2 * LONGEST; again++) {
         struct ir_env env = {.state = &cpu.state, .guest = &x86_guest, .pc = cpu.state.rip, .translate = env_translate, .load = env_load, .store = env_store};
-        const struct x86_lift_limits limits = {.insns = LONGEST, .bytes = (unsigned)(end - cpu.state.rip)};
-        if (!x86_lift(cpu.model, cpu.state.mode, cpu.state.rip, cpu.state.rip, &f, &limits, b))
+        const struct x86_lift_limits limits = {.insns = tier > REGION ? 1 + (unsigned)(rnd() % LONGEST) : LONGEST, .bytes = (unsigned)(end - cpu.state.rip)};
+        if (!x86_lift(cpu.model, cpu.state.mode, cpu.state.rip, cpu.state.rip, &fetcher, &limits, b))
             return "fetch fault";
         if (tier != RAW)
             ir_optimise(b, &x86_guest);
         if ((wrong = ir_verify(b, &x86_guest, error, sizeof error)))
             return wrong;
+        if (tier >= REGION) {
+            if ((wrong = run_as(tier, b, end)))
+                return wrong;
+            continue;
+        }
         if (tier != TRANSLATED || !run_translated(b))
             ir_interpret(b, &env, &unused);
     }
@@ -301,7 +370,8 @@ static bool set_up(void)
     char error[200];
     code = map_twice(CODE, PROT_READ | PROT_EXEC);
     data = map_twice(DATA, PROT_READ | PROT_WRITE);
-    buffer = tcg_buffer_new(1 << 20);
+    buffer = tcg_buffer_new(BLOCK_ROOM + REGION_ROOM);
+    region_begin(&vcpu.tcg);
     cpu.model = x86_model_find("x86-64-v2", error, sizeof error);
     cpu.bus = &bus;
     if (!code || !data || !buffer || !cpu.model)
@@ -341,6 +411,7 @@ int main(int argc, char **argv)
     seed = argc > 1 ? strtoull(argv[1], NULL, 0) | 1 : seed;
     ZydisDecoder decoder;
     struct ir_block b;
+    ir_block_init(&second);
     if (!set_up()) {
         printf("cannot set up\n");
         return 1;
@@ -353,7 +424,7 @@ int main(int argc, char **argv)
         random_outcome(&in);
         silicon = in;
         run_silicon(&silicon);
-        for (enum tier t = 0; t < TIERS; t++) {
+        for (enum tier t = 0; t < (is_for_regions(i) ? TIERS : REGION); t++) {
             here = in;
             const char *wrong = run_tier(t, &here, CODE + size, &b);
             if (!wrong)
@@ -365,8 +436,10 @@ int main(int argc, char **argv)
     }
     for (unsigned i = 0; i <= ZYDIS_MNEMONIC_MAX_VALUE; i++)
         mnemonics += met[i] != 0;
-    printf("%u runs of %u mnemonics, %u blocks translated, %s opcode and data pointers; %u failed\n", runs, mnemonics, translated, updates_pointers ? "with" : "without", failed);
+    printf("%u runs of %u mnemonics, %u blocks translated, %lu regions, %u pairs of both, %s opcode and data pointers; %u failed\n", runs, mnemonics, translated, regions_compiled, mixed, updates_pointers ? "with" : "without", failed);
     ir_block_free(&b);
+    ir_block_free(&second);
+    region_end();
     tcg_buffer_free(buffer);
     x86_model_free(cpu.model);
     return failed != 0;
