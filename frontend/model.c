@@ -47,6 +47,13 @@ bool x86_model_has(const struct x86_model *m, unsigned feature)
     return feature == X86_FEATURE_BASE || (feature < X86_FEATURE_COUNT && m->has[feature]);
 }
 
+size_t x86_model_features(const struct x86_model *m, uint8_t *to, size_t room)
+{
+    for (size_t i = 0; i < room && i < X86_FEATURE_COUNT; i++)
+        to[i] = m->has[i];
+    return X86_FEATURE_COUNT;
+}
+
 static bool implemented(unsigned feature)
 {
     for (unsigned i = 0; i < sizeof system_features; i++)

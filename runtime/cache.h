@@ -1,0 +1,38 @@
+/* cache.h - what the translation cache keeps: recipes of regions, their objects; shared by the runtime and tools/tierce-cache.
+ * A recipe is all that a region is compiled from, without addresses: the same recipe gives the same object, bit for bit.  The recorder
+ * makes them while a guest runs, static discovery from files; an object carries its own, so that its guest bytes can be compared before
+ * it runs and that `tierce-cache verify` can compile it again. */
+#ifndef RUNTIME_CACHE_H
+#define RUNTIME_CACHE_H
+
+#include "backend-llvm/backend-llvm.h"
+#include "runtime/store.h"
+
+struct x86_model;
+struct recipe_block {
+    int64_t pc;                    /* less that of blocks[0] */
+    uint16_t size, page_offset;    /* bytes; where in its page it begins: blocks end at pages' ends */
+    const uint8_t *bytes;
+    uint64_t count;                /* how often it ran; 0: not known */
+    struct llvm_target targets[8]; unsigned target_count;
+    const uint8_t *seen; unsigned seen_count; /* enum llvm_seen, one an IR instruction; none: not known */
+};
+struct recipe {
+    uint32_t mode;                 /* enum x86_mode */
+    bool icount, careful;
+    unsigned block_count; struct recipe_block *blocks; /* blocks[0] is where it is entered */
+    const char *name;              /* of its function in the guest; NULL: none.  Not part of the key */
+};
+/* The translator: a hash of its sources, LLVM's version, the host CPU's features and the guest CPU's model; part of every key. */
+void cache_translator(const struct x86_model *, uint64_t id[2]);
+/* What looks a region up where it would begin; and the whole key.  Any thread. */
+void cache_head(const uint64_t translator[2], uint32_t mode, bool icount, const uint8_t *bytes, unsigned size, unsigned page_offset, uint64_t head[2]);
+void cache_key(const uint64_t translator[2], const struct recipe *, struct store_key *);
+/* Recipes as bytes: little-endian, checked when read.  malloc'd.  False/NULL: out of memory, or (read) damaged: error has one line. */
+bool recipe_write(const struct recipe *, uint8_t **out, size_t *size);
+struct recipe *recipe_read(const uint8_t *, size_t, char *error, size_t error_size); /* freed with free(): one piece */
+/* Lifts its bytes and compiles them; the object has the key, the ranges with their hashes, and the recipe (section .tierce.recipe).
+ * Any thread.  False: error has one line (a block that LLVM regions refuse, bytes that do not lift to their size, ...). */
+bool recipe_compile(const struct x86_model *, const uint64_t translator[2], const struct recipe *, struct llvm_compiled *, char *error, size_t size);
+
+#endif

@@ -1,0 +1,24 @@
+/* recipe.h - for the files of the translation cache alone: parts of cache.h's functions. */
+#ifndef RUNTIME_RECIPE_H
+#define RUNTIME_RECIPE_H
+
+#include "runtime/cache.h"
+
+enum { RECIPE_BLOCKS = 256, RECIPE_INSNS = 64 /* of a block */ };
+/* recipe_read without copying: NULL, or what is wrong.  The bytes, behind which is a 0, stay as long as the recipe; `blocks` has room for
+ * recipe_block_count, which is 0 for what is no recipe. */
+unsigned recipe_block_count(const uint8_t *bytes, size_t size);
+const char *recipe_read_at(struct recipe *, struct recipe_block *blocks, const uint8_t *bytes, size_t size);
+bool recipe_mode_valid(uint32_t mode);
+/* Of a block's bytes, at most so many as `size` says, into a block that is made empty; not optimised.  False: out of memory. */
+bool recipe_lift(const struct x86_model *, uint32_t mode, bool icount, const struct recipe_block *, struct ir_block *);
+/* What recipe_write wrote, without the name behind it: the key is made of that. */
+size_t recipe_key_size(const uint8_t *written);
+void recipe_key(const uint64_t translator[2], const struct recipe *, const uint8_t *written, struct store_key *);
+void recipe_key_put(const struct store_key *, uint8_t to[32]); /* as an object has it */
+/* recipe_compile, with options; the object's key is `written`'s (recipe_write), and the recipe in it that.  What options change of an object
+ * is not part of its key. */
+bool recipe_compile_written(const struct x86_model *, const uint64_t translator[2], const struct recipe *, const uint8_t *written, size_t written_size,
+                            const struct llvm_options *, struct llvm_compiled *, char *error, size_t size);
+
+#endif
