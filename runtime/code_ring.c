@@ -120,7 +120,7 @@ enum tcg_result code_ring_emit(struct vcpu *v, struct tb *tb, const struct ir_bl
 {
     struct tb_store *s = &v->tbs;
     struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = v->machine->config.icount,
-                                  .code = softmmu_ram(v->machine, tb->phys)};
+                                  .code = softmmu_ram(v->machine, tb->phys), .line = v->machine->perf ? perf_line : NULL, .line_ctx = v->machine->perf};
     unsigned laps = 0;
     do {
         size_t at = s->at;

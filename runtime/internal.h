@@ -3,6 +3,7 @@
 #define RUNTIME_INTERNAL_H
 
 #include "runtime/runtime.h"
+#include "backend-llvm/backend-llvm.h"
 #include "backend-tcg/backend-tcg.h"
 #include <pthread.h>
 #include <poll.h>
@@ -180,6 +181,8 @@ struct machine {
     uint64_t random;                /* state of its generator */
     bool owns_trace_file;
     struct debugger debug;
+    struct symbols *symbols;        /* NULL: none were given */
+    struct perf *perf;              /* NULL: nobody is told */
     int wake_fd;                    /* wakes the main loop */
     struct watch watches[32]; unsigned watch_count;
     uint64_t written_pages[64]; unsigned written_count; /* of RAM, by other threads; one more than there is room for: any page */
@@ -303,6 +306,31 @@ void signals_thread_end(void);
 
 /* start.c */
 void start_state(struct machine *, const struct boot_entry *);
+
+/* symbols.c: reading may run on any thread, once it is made.  Addresses are linear; NULL is an empty table. */
+struct symbols *symbols_new(const char *const *files, unsigned count, char *error, size_t size); /* NULL: error has one line */
+void symbols_free(struct symbols *);
+bool symbols_address(const struct symbols *, const char *name, uint64_t *linear); /* false: there is none */
+const char *symbols_find(const struct symbols *, uint64_t linear, uint64_t *offset); /* NULL: in none */
+void symbols_print(const struct symbols *, uint64_t linear, char *to, size_t size); /* "do_fork+0x1c", or the address in hexadecimal */
+
+/* perf.c: the vCPU's thread alone, once it runs.  With neither --perf-map nor --jitdump, machine->perf is NULL and no code calls here. */
+bool perf_new(struct machine *, char *error, size_t size); /* false: error has one line */
+void perf_free(struct perf *);
+struct perf_code {
+    const char *tier;               /* "tcg", "llvm": the name begins with it */
+    uint64_t linear; uint32_t mode; /* of the first guest instruction; the guest's function is looked up by it */
+    const void *code; size_t size;  /* where it runs; readable */
+    const struct object_line *lines; unsigned line_count; /* PCs relative to `linear`; sorted by host */
+};
+void perf_code_added(struct machine *, const struct perf_code *);
+void perf_block_added(struct vcpu *, const struct tb *);  /* right after it was compiled at state.rip, with perf_line for struct tcg_options */
+void perf_line(void *perf, uint32_t host, int32_t guest, bool cold);
+
+/* gdb_jit.c: with --gdb-jit, a copy of a region's object whose function is said to have that name and its .text to lie at `run`; NULL: off,
+ * or no memory.  Any thread. */
+struct gdb_object *gdb_jit_add(const struct machine *, const void *elf, size_t size, const char *name, const void *run);
+void gdb_jit_remove(struct gdb_object *); /* NULL: none */
 
 /* trace.c */
 void trace_block(struct vcpu *, unsigned what, const struct ir_block *);

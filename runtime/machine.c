@@ -436,7 +436,9 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
     if (!m->model)
         return false;
     *usage = false;
-    if (!load_files(m, error, size) || !memory_new(m, error, size))
+    if (c->symbol_files && !(m->symbols = symbols_new(c->symbols, c->symbol_files, error, size)))
+        return false;
+    if (!perf_new(m, error, size) || !load_files(m, error, size) || !memory_new(m, error, size))
         return false;
     struct pc_config pc = pc_config_of(m);
     if (!vcpu_new(m)) {
@@ -500,6 +502,8 @@ void machine_free(struct machine *m)
     if (m->model)
         x86_model_free(m->model);
     debug_free(m);
+    symbols_free(m->symbols);
+    perf_free(m->perf);
     if (m->owns_trace_file)
         fclose(m->config.trace_file);
     free(m->kernel.bytes);

@@ -9,7 +9,7 @@
 
 enum tier { TIER_INTERP, TIER_TCG };
 enum trace { TRACE_IN_ASM = 1, TRACE_IR = 2, TRACE_IR_OPT = 4, TRACE_OUT_ASM = 8, TRACE_INT = 16, TRACE_EXEC = 32, TRACE_CPU = 64, TRACE_MMU = 128, TRACE_NOCHAIN = 256 };
-enum { TRACE_RANGES = 8 };
+enum { TRACE_RANGES = 8, SYMBOL_FILES = 16 };
 struct trace_range { uint64_t first, last; };
 struct machine;
 struct machine_config {
@@ -23,6 +23,9 @@ struct machine_config {
     struct chardev serial[2], debug_console;
     unsigned trace; FILE *trace_file;
     struct trace_range trace_range[TRACE_RANGES]; unsigned trace_ranges; /* code at these PCs alone; none: all */
+    const char *symbols[SYMBOL_FILES]; unsigned symbol_files; /* guest function names: paths, or PATH@OFFSET */
+    bool perf_map; const char *jitdump; /* jitdump: the directory for it; NULL: none */
+    bool gdb_jit;                  /* a gdb that debugs this process is told of regions */
     bool no_reboot, no_shutdown;   /* what else would reboot ends; what would end stops */
     uint16_t debug_exit_port, debug_exit_size; /* hw.h */
     bool stats;

@@ -421,6 +421,8 @@ static bool emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
     v->stats.code_bytes += tb->code.code_size;
     if (v->machine->config.trace & TRACE_OUT_ASM)
         trace_out(v, tb);
+    if (v->machine->perf)
+        perf_block_added(v, tb);
     return true;
 }
 

@@ -31,6 +31,14 @@ static void print_insns(FILE *f, uint32_t mode, uint64_t pc, const uint8_t *byte
 }
 
 /* --- Translation */
+/* As QEMU, the function's name without the offset in it. */
+static void print_heading(FILE *f, const struct machine *m, uint64_t linear)
+{
+    uint64_t offset;
+    const char *name = symbols_find(m->symbols, linear, &offset);
+    fprintf(f, "----------------\nIN:%s%s\n", name ? " " : "", name ? name : "");
+}
+
 void trace_block(struct vcpu *v, unsigned what, const struct ir_block *block)
 {
     FILE *f = file_of(v);
@@ -40,7 +48,7 @@ void trace_block(struct vcpu *v, unsigned what, const struct ir_block *block)
     if (what & TRACE_IN_ASM) {
         uint8_t bytes[PAGE + 16];
         unsigned n = block->guest_bytes < sizeof bytes ? block->guest_bytes : sizeof bytes;
-        fprintf(f, "----------------\nIN:\n");
+        print_heading(f, v->machine, tb_linear(s));
         if (machine_debug_read(v->machine, tb_linear(s), false, bytes, n))
             print_insns(f, s->mode, s->rip, bytes, n);
         fputc('\n', f);
