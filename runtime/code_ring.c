@@ -6,10 +6,10 @@
 
 #define BUCKET 4096u
 
-bool code_ring_init(struct tb_store *s, size_t buffer_size)
+bool code_ring_init(struct tb_store *s, size_t buffer_size, size_t beyond)
 {
     s->buffer_size = buffer_size;
-    s->buffer = tcg_buffer_new(buffer_size);
+    s->buffer = tcg_buffer_new(buffer_size + beyond);
     s->buckets = calloc(buffer_size / BUCKET + 1, sizeof *s->buckets);
     return s->buffer && s->buckets;
 }
@@ -58,6 +58,8 @@ struct tb *tb_at_host(struct vcpu *v, const void *host_pc)
 {
     const struct tb_store *s = &v->tbs;
     size_t at = tcg_buffer_offset(s->buffer, host_pc), bucket = at / BUCKET;
+    if (at >= s->buffer_size)
+        return NULL; /* a region's */
     while (bucket && (!s->buckets[bucket] || s->buckets[bucket]->code_at > at))
         bucket--;
     struct tb *tb = s->buckets[bucket], *found = NULL;
@@ -119,7 +121,7 @@ static bool more_room(struct vcpu *v, unsigned *laps)
 enum tcg_result code_ring_emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
 {
     struct tb_store *s = &v->tbs;
-    struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = v->machine->config.icount,
+    struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = machine_counts(v->machine), .counter = region_counter_offset(tb->counter),
                                   .code = softmmu_ram(v->machine, tb->phys), .line = v->machine->perf ? perf_line : NULL, .line_ctx = v->machine->perf};
     unsigned laps = 0;
     do {

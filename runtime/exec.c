@@ -12,6 +12,9 @@
 /* --- What the interpreter asks of the machine */
 static bool env_translate(void *state, uint64_t address, unsigned size, unsigned access)
 {
+    struct vcpu *v = vcpu_of_state(state);
+    if (v->regions.recorder)
+        profile_access(v, address, size);
     return softmmu_probe(state, address, size, access & IR_RW ? access : access | IR_READ);
 }
 /* translate has checked the rights; which they were is not known here, so the access is made with the widest
@@ -53,10 +56,12 @@ static enum ir_leave interpret(struct vcpu *v, const struct ir_block *block, str
     enum stats_clock before = stats_enter(v, STATS_interpreted);
     v->interpreted = tb;
     v->interpreted_stop = &env.stop;
+    v->interpreted_at = &env.at;
     v->cpu.state.icount -= block->guest_insns; /* as translated code does: time stands where the block ends */
     enum ir_leave leave = ir_interpret(block, &env, insns);
     v->interpreted = NULL;
     v->cpu.state.icount += block->guest_insns - *insns;
+    v->stats.insns_interp += *insns;
     stats_enter(v, before);
     return leave;
 }
@@ -182,8 +187,10 @@ static void icount_begin(struct vcpu *v)
 static void icount_end(struct vcpu *v)
 {
     struct machine *m = v->machine;
-    int64_t ran = v->icount_slice - v->cpu.state.icount;
-    m->icount_ns += (uint64_t)(ran > 0 ? ran : 0) * ICOUNT_NS;
+    int64_t left = v->icount_slice - v->cpu.state.icount;
+    uint64_t ran = left > 0 ? (uint64_t)left : 0;
+    v->stats.insns += ran;
+    m->icount_ns += ran * ICOUNT_NS;
     v->icount_slice = v->cpu.state.icount = 0;
 }
 /* Time as the guest reads it in the middle of a slice. */
@@ -231,11 +238,10 @@ static enum ir_leave run_single(struct vcpu *v)
     return leave;
 }
 
-/* A block at its first run. */
-static enum ir_leave run_once(struct vcpu *v, const struct ir_block *ir)
+/* A block that no list has. */
+enum ir_leave vcpu_run_once(struct vcpu *v, const struct ir_block *ir)
 {
     unsigned insns;
-    v->stats.once++;
     v->once_start = tb_linear(&v->cpu.state);
     v->once_end = v->once_start + ir->guest_bytes;
     v->in_block = true;
@@ -245,10 +251,22 @@ static enum ir_leave run_once(struct vcpu *v, const struct ir_block *ir)
     return leave;
 }
 
+static enum ir_leave run_code(struct vcpu *v, const void *code, int *exit)
+{
+    enum stats_clock before = stats_enter(v, STATS_translated);
+    v->in_block = true;
+    v->tcg.block = v->tcg.region_left = NULL;
+    v->tcg.link = NULL;
+    enum ir_leave leave = tcg_run(&v->cpu.state, &v->guest, code, exit);
+    v->in_block = false;
+    stats_enter(v, before);
+    return leave;
+}
+
 static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
 {
     *exit = -1;
-    if (!tb->code.entry && v->machine->config.icount && tb->insns > v->cpu.state.icount)
+    if (!tb->code.entry && machine_counts(v->machine) && tb->insns > v->cpu.state.icount)
         return IR_LEAVE_EXIT; /* as translated code does */
     v->in_block = true;
     if (!tb->code.entry) {
@@ -257,11 +275,12 @@ static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
         v->in_block = false;
         return leave;
     }
-    enum stats_clock before = stats_enter(v, STATS_translated);
-    v->tcg.block = NULL;
-    enum ir_leave leave = tcg_run(&v->cpu.state, &v->guest, tb->code.entry, exit);
-    v->in_block = false;
-    stats_enter(v, before);
+    enum ir_leave leave = run_code(v, tb->code.entry, exit);
+    /* Nothing may come between: the flags that the block is going to overwrite were left unmade. */
+    while (leave == IR_LEAVE_HOT) {
+        const void *code = region_hot(v);
+        leave = code ? run_code(v, code, exit) : profile_step(v);
+    }
     return leave;
 }
 
@@ -294,22 +313,35 @@ static void step(struct vcpu *v, struct tb **last, int *exit)
         run_single(v);
         return;
     }
+    if (v->regions.recorder && !(mode & X86_MODE_SHADOW) && profile_goes_on(v)) {
+        if (left_to_interpreter(s, profile_step(v)))
+            run_single(v);
+        return;
+    }
     const struct ir_block *once = NULL;
     tb = tb_find(v, &once);
     if (!tb && !once)
         return; /* the fetch faulted: delivered by the loop */
     *exit = tb ? *exit : -1;
+    v->stats.once += !tb;
     if (trace)
         trace_cpu(v, tb);
     else if (from && *exit >= 0)
         tb_chain(v, from, *exit, tb);
-    enum ir_leave leave = tb ? run_block(v, tb, exit) : run_once(v, once);
+    if (tb)
+        region_make_now(v, tb), region_link(v, tb);
+    enum ir_leave leave = tb ? run_block(v, tb, exit) : vcpu_run_once(v, once);
+    uint64_t misses = v->stats.tlb_misses;
     if (left_to_interpreter(s, leave))
         run_single(v);
     else if (mode & X86_MODE_SHADOW)
         after_single(v, mode, leave);
     else if (*exit >= 0)
         *last = v->tcg.block;
+    else
+        region_asks(v);
+    if (tb && tb->code.entry && (leave == IR_LEAVE_INTERPRET || leave == IR_LEAVE_FAULT))
+        region_side_exit(v, v->stats.tlb_misses != misses);
 }
 
 /* Breakpoints and single steps.  True: the loop is to begin anew. */
@@ -338,6 +370,20 @@ static void sti_shadow(struct vcpu *v, bool something_waits)
     x86_mode_update(&v->cpu);
 }
 
+/* Runs translated code, or one instruction. */
+static void run(struct vcpu *v, struct tb **last, int *exit)
+{
+    struct machine *m = v->machine;
+    if (machine_counts(m))
+        icount_begin(v);
+    if (debug_is_on(&m->debug) && debug_step(v))
+        *last = NULL;
+    else
+        step(v, last, exit);
+    if (machine_counts(m))
+        icount_end(v);
+}
+
 static void vcpu_loop(struct vcpu *v)
 {
     struct machine *m = v->machine;
@@ -356,6 +402,7 @@ static void vcpu_loop(struct vcpu *v)
             last = NULL;
             tb_reap(v);
         }
+        regions_serve(v);
         if (s->faulted) {
             last = NULL;
             deliver_fault(v);
@@ -385,14 +432,7 @@ static void vcpu_loop(struct vcpu *v)
             wait_halted(v);
             continue;
         }
-        if (m->config.icount)
-            icount_begin(v);
-        if (debug_is_on(&m->debug) && debug_step(v))
-            last = NULL;
-        else
-            step(v, &last, &exit);
-        if (m->config.icount)
-            icount_end(v);
+        run(v, &last, &exit);
     }
 }
 
@@ -403,7 +443,9 @@ void *vcpu_thread(void *arg)
     v->tcg.read_table = NULL; /* the host's GS base is this thread's own */
     softmmu_mode(v);
     stats_thread_begin(v);
+    sample_begin(v);
     vcpu_loop(v);
+    sample_end(v);
     stats_thread_end(v);
     signals_thread_end();
     pthread_mutex_lock(&v->machine->lock);

@@ -5,6 +5,9 @@
 #include "runtime/runtime.h"
 #include "backend-llvm/backend-llvm.h"
 #include "backend-tcg/backend-tcg.h"
+#ifdef TIERCE_LLVM
+#include "backend-llvm/backend-llvm.h"
+#endif
 #include <pthread.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -31,6 +34,13 @@ struct stats {
 enum stats_clock { /* indices into struct stats; those of unit cycles are the clocks */
 #define COUNTER(name, unit, meaning) STATS_##name,
 #include "runtime/stats.def"
+};
+/* Of many values: sorted where they are printed. */
+struct stats_values { double *of; size_t count, room; };
+enum stats_spread {
+#define SPREAD(name, meaning) SPREAD_##name,
+#include "runtime/stats.def"
+    SPREADS
 };
 static inline uint64_t cycles(void) { return __builtin_ia32_rdtsc(); }
 
@@ -60,12 +70,19 @@ struct tb {
     uint8_t state;
     bool straddles, asked_for;      /* asked_for: looked up since it was last isolated */
     bool distrusted;                /* what it was made from may not be its copy: it is not taken up again */
+    uint8_t rebuilds, regrown;      /* of its region: for side exits, for ways out that were taken too often */
+    uint16_t head;                  /* bytes of the block that a region which begins here would have first; 0: none does */
+    uint64_t ran; int32_t counted_from; /* entries before its counter was last set, and to what */
+    bool covered;                   /* a region has it inside, which is to do for now; TIER_LLVM: was tried */
     uint16_t copied;                /* bytes of room in `copy` */
     struct tb *hash_next, **hash_prev; /* of the dead: the next one */
     struct tb *after, *before;      /* in the code buffer's ring (code_ring.c) */
     struct tb_part parts[2];
     struct tb_link *links;          /* one a chainable exit */
     struct tb_link *incoming;
+    struct region_link *region_links; /* that lead here */
+    struct llvm_unit *unit;         /* region that this one enters, or whose bytes it watches */
+    uint32_t counter;               /* of its entries: index in struct vcpu, 0: none */
     struct ir_block *ir;            /* for the interpreter; NULL where there is code */
     struct ir_code *open; unsigned open_count; /* bytes that it reads when it runs, by offset: they may change */
     uint32_t code_at, code_end;     /* in the code buffer */
@@ -124,22 +141,56 @@ struct jump_flush {
     uint64_t pages[JUMP_REGIONS][8]; /* hash of the pages that entries lead to */
 };
 
+/* --- Regions (region.c, profile.c, worker.c).  Where a block's entries come to the threshold, what runs from there on is recorded: the
+ * blocks, and how often each went where.  That becomes a job for the worker's thread; what it makes is installed by the vCPU's
+ * thread, by patching the block's entry. */
+struct llvm_unit;      /* a region that is installed */
+struct region_link;
+struct llvm_job;
+struct recorder;
+struct worker;
+enum { COUNTERS = 1 << 16, REGION_AREA = 32 << 20, REGION_PAGES = 1024 };
+struct regions {
+    bool on;
+    struct recorder *recorder;      /* what runs now is recorded */
+    uint32_t *free_counters, free_count;
+    struct region_link *asked;      /* a region left by it, and what it leads to is to be linked */
+    struct llvm_unit *units, *dead; /* newest first; uninstalled, maybe still running */
+    struct area_piece *area, *area_last; /* of the code buffer's part for regions, by offset; the one that was taken last */
+    uint16_t pages[REGION_PAGES];   /* units with code at linear pages of that hash */
+    uint32_t random;
+    /* --stats: samples by 64 bytes of the area; when each counter's block was made; regions that are gone.  NULL: not wanted */
+    uint32_t *samples; uint64_t *made_ns; struct region_record *records; size_t record_count, record_room;
+    struct profile_loop **loops; unsigned loop_count; /* recordings, to be printed: one a head */
+    unsigned foreign_writes;        /* to code, by other threads: what was recorded before them makes no region */
+    struct worker *worker;
+    uint64_t translator[2];         /* cache_translator */
+};
+
+/* What a region cost and gave (region_stats.c). */
+struct region_record { uint64_t compile_ns, entries, insns, samples; };
+
 struct vcpu {
     struct tcg_context tcg;         /* right before the state: backend-tcg.h */
     struct x86_cpu cpu;
+    int32_t counters[COUNTERS];     /* near the state */
+    struct regions regions;
     struct machine *machine;
     struct softmmu mmu;
     struct tb_store tbs;
     struct tcg_jump jumps[TCG_JUMP_ENTRIES]; struct jump_flush jump_flush;
     uint64_t once_start, once_end;  /* linear addresses of the block that is interpreted without being kept */
-    struct tb *interpreted; bool *interpreted_stop; /* the block that the interpreter runs, and how to make it leave */
+    struct tb *interpreted; bool *interpreted_stop; ir_ref *interpreted_at; /* the block that the interpreter runs, and how to make it leave */
     uint32_t mode; uint64_t mode_id, cs_base;
+    unsigned most_insns;            /* of a block; 0: MAX_INSNS */
     bool in_block;                  /* runs a whole block: not every instruction comes back to the loop */
     uint64_t deliveries;            /* of interrupts and exceptions, as traced */
     struct stats stats;
     bool measuring;                 /* --stats: time is booked */
     enum stats_clock booked; uint64_t booked_since; /* under what it is now, and since when */
     uint64_t started_ns, started_cycles, ran_ns;
+    struct stats_values spreads[SPREADS];
+    void *sampling;                 /* its timer; NULL: none */
     struct ir_guest guest;          /* x86_guest, whose helpers are timed where measuring */
     struct ir_helper *timed_helpers;
     pthread_t thread; bool started;
@@ -180,6 +231,7 @@ struct machine {
     uint64_t icount_ns;             /* virtual time under icount */
     uint64_t random;                /* state of its generator */
     bool owns_trace_file;
+    pthread_mutex_t trace_lock;     /* the trace's file, where more than one line belongs together: the compiling thread prints too */
     struct debugger debug;
     struct symbols *symbols;        /* NULL: none were given */
     struct perf *perf;              /* NULL: nobody is told */
@@ -194,6 +246,13 @@ static inline struct vcpu *vcpu_of_state(void *state) { return vcpu_of((struct x
 bool stats_begin(struct vcpu *);            /* when the vCPU is made; false: out of memory */
 void stats_thread_begin(struct vcpu *);
 void stats_thread_end(struct vcpu *);
+void stats_free(struct vcpu *);
+void stats_value(struct vcpu *, enum stats_spread, double); /* one more; nothing where --stats is off */
+
+/* sample.c: every ms of CPU time that the vCPU's thread takes, what it runs is booked under samples_*; with --stats alone. */
+#define SAMPLE_NS 1000000u
+void sample_begin(struct vcpu *);           /* on that thread */
+void sample_end(struct vcpu *);
 /* From now on the thread's time is booked under `what`; returns under what it was before, to go back to. */
 static inline enum stats_clock stats_enter(struct vcpu *v, enum stats_clock what)
 {
@@ -231,6 +290,7 @@ void tb_store_free(struct vcpu *);
  * is pending. */
 struct tb *tb_find(struct vcpu *, const struct ir_block **once);
 void tb_chain(struct vcpu *, struct tb *from, int exit, struct tb *to);
+bool tb_may_chain(const struct tb *);
 void tb_isolate(struct vcpu *, struct tb *);  /* no jump leads to it any more: it is looked up when next needed */
 void tb_suspect(struct vcpu *, struct tb *);  /* its bytes change: compared when next needed */
 void tb_evict(struct vcpu *, struct tb *);
@@ -244,6 +304,13 @@ void tb_jumps_clear_local(struct vcpu *);   /* those that go with a CR3 write */
 void tb_jumps_clear_page(struct vcpu *, uint64_t linear);
 const struct ir_block *tb_single(struct vcpu *);  /* the one instruction at state.rip; NULL: fault pending */
 uint64_t tb_linear(const struct x86_state *);
+struct tb *tb_here(struct vcpu *);          /* the live block at state.rip, NULL: there is none, or a fault (which is dropped) */
+struct tb *tb_live(struct vcpu *, uint64_t phys, uint64_t phys2, uint64_t pc, uint32_t mode);
+bool tb_lift(struct vcpu *, unsigned insns, struct ir_block *, uint64_t *phys, uint64_t *phys2); /* lifts and optimises at state.rip; false: fault pending */
+/* A block without code that stands for bytes which a region depends on; when they are written, the region goes. */
+struct tb *tb_watch(struct vcpu *, struct llvm_unit *, uint64_t pc, uint64_t phys, uint64_t phys2, unsigned bytes);
+void tb_unwatch(struct vcpu *, struct tb *);
+static inline bool tier_translates(enum tier t) { return t != TIER_INTERP; }
 
 /* code_page.c */
 bool code_page_live(const struct vcpu *, uint64_t ram_page);   /* some live block has bytes there */
@@ -256,7 +323,7 @@ bool tb_written(struct vcpu *, uint64_t ram_page, unsigned offset, unsigned size
 void tb_written_elsewhere(struct vcpu *, uint64_t ram_page);
 
 /* code_ring.c */
-bool code_ring_init(struct tb_store *, size_t buffer_size);
+bool code_ring_init(struct tb_store *, size_t buffer_size, size_t beyond /* bytes for others */);
 void code_ring_free(struct tb_store *);
 enum tcg_result code_ring_emit(struct vcpu *, struct tb *, const struct ir_block *);
 void code_ring_add(struct tb_store *, struct tb *);
@@ -265,7 +332,10 @@ void code_ring_give_way(struct vcpu *);
 struct tb *tb_at_host(struct vcpu *, const void *host_pc);
 
 /* exec.c */
+enum ir_leave vcpu_run_once(struct vcpu *, const struct ir_block *);
 void *vcpu_thread(void *);
+/* Translated code counts the instructions that it runs. */
+static inline bool machine_counts(const struct machine *m) { return m->config.icount; }
 void vcpu_kick(struct machine *);
 uint64_t vcpu_icount_now(struct machine *);
 
@@ -276,6 +346,91 @@ void machine_reset_now(struct machine *); /* on the vCPU's thread, lock held */
 void machine_end_with(struct machine *, enum machine_end, int status);
 void machine_wake_main(struct machine *);
 void machine_resume(struct machine *, bool without_time);
+
+/* region.c */
+#ifdef TIERCE_LLVM
+static inline bool regions_are_built(void) { return true; }
+bool regions_init(struct vcpu *);
+void regions_set(struct vcpu *);                        /* on or off, as the tier asks */
+void regions_stop_recording(struct vcpu *);
+void regions_free(struct vcpu *);
+void regions_count(struct vcpu *);                      /* of those installed: into the stats */
+void regions_end(struct vcpu *);                        /* after all blocks */
+void region_make_now(struct vcpu *, struct tb *);       /* TIER_LLVM */
+void region_side_exit(struct vcpu *, bool missed);      /* after code left for the interpreter; missed: the page had no entry in the table */
+void region_counter_new(struct vcpu *, struct tb *);    /* or none */
+void region_counter_free(struct vcpu *, uint32_t);
+int32_t region_counter_offset(uint32_t);                /* from the state */
+void region_counter_set(struct vcpu *, struct tb *, int32_t); /* entries until it leaves with IR_LEAVE_HOT */
+uint64_t region_ran(const struct vcpu *, const struct tb *); /* how often it was entered, roughly */
+void region_uninstall(struct vcpu *, struct llvm_unit *);
+void regions_drop(struct vcpu *);                       /* all of them */
+/* region_link.c */
+void region_asks(struct vcpu *);                        /* after code left: it may have asked for a link */
+void region_link(struct vcpu *, struct tb *);           /* the block at state.rip, which may be what was asked for */
+void region_unlink(struct vcpu *, struct tb *);         /* what leads there */
+void regions_serve(struct vcpu *);                      /* in the cpu loop: frees the dead, installs what the worker made */
+void regions_remapped(struct vcpu *, bool global);      /* code's mappings may have changed */
+void regions_remapped_page(struct vcpu *, uint64_t linear);
+struct tb *region_install(struct vcpu *, struct llvm_job *);
+void regions_judge(struct vcpu *, void (*each)(struct vcpu *, const struct region_record *)); /* those installed */
+bool region_entered(const struct vcpu *, uint64_t phys, uint64_t pc, uint32_t mode, uint64_t *entries); /* false: none is installed there */
+void profile_print(struct vcpu *, FILE *);              /* profile_print.c */
+/* region_stats.c */
+bool region_stats_begin(struct vcpu *);
+void region_stats_end(struct vcpu *);
+void region_counted(struct vcpu *, struct region_record *, const struct llvm_data *, size_t area_at, size_t area_size); /* what it did since it was last asked */
+void region_gone(struct vcpu *, const struct region_record *);
+void regions_break_even(struct vcpu *);                 /* into the stats */
+/* A block left with IR_LEAVE_HOT, at state.rip: what is to be entered instead, or NULL: it is recorded from here on. */
+const void *region_hot(struct vcpu *);
+bool region_covers(const struct vcpu *, const struct tb *); /* some installed one does, though it is not entered there */
+#else
+static inline bool regions_are_built(void) { return false; }
+static inline bool regions_init(struct vcpu *v) { (void)v; return true; }
+static inline void regions_set(struct vcpu *v) { (void)v; }
+static inline void regions_stop_recording(struct vcpu *v) { (void)v; }
+static inline void regions_free(struct vcpu *v) { (void)v; }
+static inline void regions_count(struct vcpu *v) { (void)v; }
+static inline void regions_end(struct vcpu *v) { (void)v; }
+static inline void region_make_now(struct vcpu *v, struct tb *tb) { (void)v, (void)tb; }
+static inline void region_side_exit(struct vcpu *v, bool missed) { (void)v, (void)missed; }
+static inline void region_counter_new(struct vcpu *v, struct tb *tb) { (void)v, (void)tb; }
+static inline void region_counter_free(struct vcpu *v, uint32_t n) { (void)v, (void)n; }
+static inline int32_t region_counter_offset(uint32_t n) { (void)n; return 0; }
+static inline void region_uninstall(struct vcpu *v, struct llvm_unit *u) { (void)v, (void)u; }
+static inline void regions_drop(struct vcpu *v) { (void)v; }
+static inline void region_asks(struct vcpu *v) { (void)v; }
+static inline void region_link(struct vcpu *v, struct tb *tb) { (void)v, (void)tb; }
+static inline void region_unlink(struct vcpu *v, struct tb *tb) { (void)v, (void)tb; }
+static inline bool region_stats_begin(struct vcpu *v) { (void)v; return true; }
+static inline void region_stats_end(struct vcpu *v) { (void)v; }
+static inline void regions_break_even(struct vcpu *v) { (void)v; }
+static inline void profile_print(struct vcpu *v, FILE *f) { (void)v; fprintf(f, "built without LLVM: there are no regions, and no profile\n"); }
+static inline void regions_serve(struct vcpu *v) { (void)v; }
+static inline void regions_remapped(struct vcpu *v, bool global) { (void)v, (void)global; }
+static inline void regions_remapped_page(struct vcpu *v, uint64_t linear) { (void)v, (void)linear; }
+static inline const void *region_hot(struct vcpu *v) { (void)v; return NULL; }
+static inline void profile_access(struct vcpu *v, uint64_t address, unsigned size) { (void)v, (void)address, (void)size; }
+static inline bool profile_goes_on(struct vcpu *v) { (void)v; return false; }
+static inline enum ir_leave profile_step(struct vcpu *v) { (void)v; return IR_LEAVE_NEXT; }
+#endif
+/* profile.c */
+void profile_begin(struct vcpu *, struct tb *);
+bool profile_goes_on(struct vcpu *);                    /* false: the present mode is not recorded, or the recording is ended */
+enum ir_leave profile_step(struct vcpu *);              /* one block; IR_LEAVE_FAULT: a fault is pending */
+void profile_access(struct vcpu *, uint64_t address, unsigned size);
+void profile_end(struct vcpu *);                        /* what was recorded becomes a job, */
+void profile_drop(struct vcpu *);                       /* or nothing */
+void profile_free(struct vcpu *);
+struct llvm_job *profile_static(struct vcpu *, struct tb *); /* a region from what the code says alone */
+/* worker.c */
+void worker_submit(struct vcpu *, struct llvm_job *);
+struct llvm_job *worker_done(struct vcpu *);            /* NULL: none */
+bool worker_has(struct vcpu *, uint64_t phys, uint64_t pc, uint32_t mode); /* a job that has that block */
+void worker_free(struct vcpu *);
+void job_compile(struct llvm_job *);
+void job_free(struct llvm_job *);
 
 /* debug.c: for the cpu loop, */
 enum debug_run { DEBUG_RUN_BLOCK, DEBUG_RUN_ALONE, DEBUG_STOP };
@@ -336,11 +491,13 @@ void gdb_jit_remove(struct gdb_object *); /* NULL: none */
 void trace_block(struct vcpu *, unsigned what, const struct ir_block *);
 void trace_cpu(struct vcpu *, const struct tb *);
 void trace_out(struct vcpu *, const struct tb *);
+void trace_host(struct vcpu *, const char *of, uint64_t pc, const void *code, size_t size);
 #define TRACE_EACH_BLOCK (TRACE_EXEC | TRACE_CPU | TRACE_NOCHAIN) /* blocks come back to the cpu loop for these */
 void trace_delivery(struct x86_cpu *, unsigned vector, bool soft, bool has_error, uint32_t error); /* struct x86_bus */
 void trace_interrupt(struct vcpu *, unsigned vector);
 void trace_shutdown(struct vcpu *);
 void trace_fill(struct vcpu *, uint64_t linear, const struct x86_page *, bool user, bool writable);
 void trace_flush(struct vcpu *, enum x86_flush, uint64_t linear);
+void trace_llvm(struct machine *, uint64_t pc /* of the region's first block */, enum llvm_stage, const char *text); /* any thread */
 
 #endif

@@ -191,7 +191,7 @@ void machine_wake_main(struct machine *m)
 void machine_end_with(struct machine *m, enum machine_end end, int status)
 {
     if (!m->ended) {
-        m->ended = true;
+        __atomic_store_n(&m->ended, true, __ATOMIC_SEQ_CST); /* read without the lock */
         m->end = end;
         m->exit_status = status;
     }
@@ -268,6 +268,7 @@ void machine_ram_noted(struct machine *m)
 {
     atomic_fetch_and(&m->requests, ~REQUEST_RAM);
     tb_first_drop(m->vcpu);
+    m->vcpu->regions.foreign_writes++;
     if (m->written_count > sizeof m->written_pages / sizeof *m->written_pages) {
         for (uint64_t page = 0; page < m->vcpu->tbs.page_count; page++)
             tb_written_elsewhere(m->vcpu, page);
@@ -428,6 +429,16 @@ static bool memory_new(struct machine *m, char *error, size_t size)
     return true;
 }
 
+#ifndef TIERCE_LLVM
+bool machine_is_compiling(struct machine *m) { (void)m; return false; }
+#endif
+
+const char *tier_name(enum tier t)
+{
+    static const char *const names[] = {[TIER_INTERP] = "interp", [TIER_TCG] = "tcg", [TIER_LLVM] = "llvm", [TIER_TIERED] = "tiered"};
+    return (unsigned)t < sizeof names / sizeof *names ? names[t] : NULL;
+}
+
 static bool build(struct machine *m, char *error, size_t size, bool *usage)
 {
     const struct machine_config *c = &m->config;
@@ -435,6 +446,12 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
     m->model = x86_model_find(c->cpu ? c->cpu : "x86-64-v2", error, size);
     if (!m->model)
         return false;
+#ifndef TIERCE_LLVM
+    if (c->tier == TIER_LLVM || c->tier == TIER_TIERED) {
+        snprintf(error, size, "--tier=%s: this tierce was built without LLVM (-DTIERCE_LLVM=OFF); accepted: interp, tcg", tier_name(c->tier));
+        return false;
+    }
+#endif
     *usage = false;
     if (c->symbol_files && !(m->symbols = symbols_new(c->symbols, c->symbol_files, error, size)))
         return false;
@@ -473,6 +490,7 @@ struct machine *machine_new(const struct machine_config *config, char *error, si
     pthread_mutexattr_init(&recursive);
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&m->lock, &recursive);
+    pthread_mutex_init(&m->trace_lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&m->wake_vcpu, &attr);
@@ -492,7 +510,7 @@ void machine_free(struct machine *m)
         if (m->pc)
             tb_store_free(m->vcpu);
         softmmu_free(m->vcpu);
-        free(m->vcpu->timed_helpers);
+        stats_free(m->vcpu);
         free(m->vcpu);
     }
     if (m->pc)
@@ -510,6 +528,7 @@ void machine_free(struct machine *m)
     free(m->initrd.bytes);
     close(m->wake_fd);
     pthread_mutex_destroy(&m->lock);
+    pthread_mutex_destroy(&m->trace_lock);
     pthread_cond_destroy(&m->wake_vcpu);
     pthread_cond_destroy(&m->parked_changed);
     free(m);
@@ -741,18 +760,20 @@ void machine_trace_set(struct machine *m, unsigned trace)
 
 void machine_trace_file(struct machine *m, FILE *f)
 {
+    pthread_mutex_lock(&m->trace_lock);
     fflush(m->config.trace_file);
     if (m->owns_trace_file)
         fclose(m->config.trace_file);
     setvbuf(f, NULL, _IOLBF, 1 << 16);
     m->config.trace_file = f;
     m->owns_trace_file = true;
+    pthread_mutex_unlock(&m->trace_lock);
 }
 
 void machine_print_jit(struct machine *m, FILE *f)
 {
     const struct vcpu *v = m->vcpu;
-    fprintf(f, "tier                %s\n", m->config.tier == TIER_TCG ? "tcg" : "interp");
+    fprintf(f, "tier                %s\n", tier_name(m->config.tier));
     fprintf(f, "TB count            %zu\n", v->tbs.count);
     fprintf(f, "code buffer         %zu/%zu bytes\n", v->tbs.at, v->tbs.buffer_size);
     if (v->stats.blocks)
@@ -761,6 +782,8 @@ void machine_print_jit(struct machine *m, FILE *f)
     fprintf(f, "chains %lu  evictions %lu  invalidations %lu  TLB flushes %lu  TLB misses %lu\n", v->stats.chains,
             v->stats.evictions, v->stats.invalidations, v->stats.tlb_flushes, v->stats.tlb_misses);
 }
+
+void machine_print_profile(struct machine *m, FILE *f) { profile_print(m->vcpu, f); }
 
 void machine_print_tlb(struct machine *m, FILE *f)
 {

@@ -7,8 +7,12 @@
 #include "frontend/frontend.h"
 #include "hw/hw.h"
 
-enum tier { TIER_INTERP, TIER_TCG };
-enum trace { TRACE_IN_ASM = 1, TRACE_IR = 2, TRACE_IR_OPT = 4, TRACE_OUT_ASM = 8, TRACE_INT = 16, TRACE_EXEC = 32, TRACE_CPU = 64, TRACE_MMU = 128, TRACE_NOCHAIN = 256 };
+enum tier { TIER_INTERP, TIER_TCG,
+            TIER_LLVM,    /* each region is compiled before its first run, on the vCPU's thread: for tests */
+            TIER_TIERED   /* template code at once, LLVM's where it is hot, from a thread of its own */ };
+const char *tier_name(enum tier); /* as --tier has it; NULL: no tier */
+enum trace { TRACE_IN_ASM = 1, TRACE_IR = 2, TRACE_IR_OPT = 4, TRACE_OUT_ASM = 8, TRACE_INT = 16, TRACE_EXEC = 32, TRACE_CPU = 64, TRACE_MMU = 128, TRACE_NOCHAIN = 256,
+             TRACE_LLVM_IR = 512, TRACE_LLVM_OPT = 1024, TRACE_LLVM_ASM = 2048 };
 enum { TRACE_RANGES = 8, SYMBOL_FILES = 16 };
 struct trace_range { uint64_t first, last; };
 struct machine;
@@ -16,6 +20,9 @@ struct machine_config {
     uint64_t ram_size;
     enum tier tier;
     bool icount;
+    uint32_t hot_threshold;        /* entries of a block after which its region is compiled; 0: default */
+    uint32_t stress;               /* nonzero, a seed: regions of random extent, with side exits forced and thrown away at random */
+    bool compile_again;            /* measurements: where nothing waits to be compiled, the last region is, again and again, for nothing */
     bool interpret_first;          /* TIER_TCG: code is translated when it comes by for the second time (never with icount or traces) */
     bool start_stopped;            /* -S */
     const char *cpu;               /* -cpu */
@@ -35,7 +42,8 @@ struct machine_config {
 };
 /* NULL: error has one line that says what was wrong with which value. *usage: it is the user's argument that is wrong (exit 2). */
 struct machine *machine_new(const struct machine_config *, char *error, size_t error_size, bool *usage);
-void machine_free(struct machine *);
+void machine_free(struct machine *);          /* waits for what LLVM compiles now, some tens of milliseconds */
+bool machine_is_compiling(struct machine *);  /* it would have to wait; of a machine that has ended */
 enum machine_end { MACHINE_POWER_OFF, MACHINE_RESET_END, MACHINE_QUIT, MACHINE_DEBUG_EXIT, MACHINE_ERROR };
 /* Starts the vCPU thread and runs the main loop on the caller's thread until the machine ends. */
 enum machine_end machine_run(struct machine *, int *exit_status);
@@ -64,6 +72,7 @@ void machine_trace_file(struct machine *, FILE *);          /* owned by the mach
 void machine_print_pic(struct machine *, FILE *);  /* `info pic` */
 void machine_print_irq(struct machine *, FILE *);  /* `info irq` */
 void machine_print_jit(struct machine *, FILE *);  /* `info jit` */
+void machine_print_profile(struct machine *, FILE *); /* `info profile`: hot loops and the ways through them, by the guest's names */
 void machine_print_tlb(struct machine *, FILE *);  /* `info tlb`, `info mem` */
 void machine_stats_print(struct machine *, FILE *, bool json);
 /* Guest memory as a debugger sees it: no rights, no A and D bits; device registers by physical address too.  Stopped

@@ -188,8 +188,10 @@ void softmmu_flush(struct x86_cpu *cpu, enum x86_flush what, uint64_t linear)
     guarded_clear(mmu);
     if (what == X86_FLUSH_PAGE) {
         flush_page(v, linear);
+        regions_remapped_page(v, linear);
         return;
     }
+    regions_remapped(v, what != X86_FLUSH_NON_GLOBAL);
     fills_drop(mmu, &mmu->fills[FILLS_LOCAL]);
     mmu->exec_epoch[FILLS_LOCAL]++;
     if (what == X86_FLUSH_NON_GLOBAL) {

@@ -44,7 +44,31 @@ bool stats_begin(struct vcpu *v)
         v->timed_helpers[i].fn = fns[i];
     }
     v->guest.helpers = v->timed_helpers;
-    return true;
+    return region_stats_begin(v);
+}
+
+void stats_free(struct vcpu *v)
+{
+    region_stats_end(v);
+    for (unsigned n = 0; n < SPREADS; n++)
+        free(v->spreads[n].of);
+    free(v->timed_helpers);
+}
+
+void stats_value(struct vcpu *v, enum stats_spread which, double value)
+{
+    struct stats_values *s = &v->spreads[which];
+    if (!v->measuring)
+        return;
+    if (s->count == s->room) {
+        size_t room = s->room ? 2 * s->room : 64;
+        double *of = realloc(s->of, room * sizeof *of);
+        if (!of)
+            return;
+        s->of = of;
+        s->room = room;
+    }
+    s->of[s->count++] = value;
 }
 
 void stats_thread_begin(struct vcpu *v)
@@ -77,7 +101,27 @@ static void print_lacked(void *ctx, const char *name, uint32_t count)
     p->separator = "";
 }
 
-static void print_json(const struct stats *s, double cycles_per_ms, FILE *f)
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+struct shape { size_t count; double least, median, most; };
+static struct shape shape_of(struct stats_values *s)
+{
+    if (!s->count)
+        return (struct shape){0};
+    qsort(s->of, s->count, sizeof *s->of, ascending);
+    return (struct shape){s->count, s->of[0], s->of[s->count / 2], s->of[s->count - 1]};
+}
+
+static void print_spread_json(FILE *f, const char *name, struct shape s)
+{
+    fprintf(f, "\"%s\":{\"count\":%zu,\"min\":%.3f,\"median\":%.3f,\"max\":%.3f},", name, s.count, s.least, s.median, s.most);
+}
+
+static void print_json(const struct stats *s, struct stats_values *spreads, double cycles_per_ms, FILE *f)
 {
     fprintf(f, "{");
 #define PRINT_cycles(name) fprintf(f, "\"%s_ms\":%.3f,", #name, (double)s->name / cycles_per_ms);
@@ -86,13 +130,20 @@ static void print_json(const struct stats *s, double cycles_per_ms, FILE *f)
 #include "runtime/stats.def"
 #undef PRINT_cycles
 #undef PRINT_count
+#define SPREAD(name, meaning) print_spread_json(f, #name, shape_of(&spreads[SPREAD_##name]));
+#include "runtime/stats.def"
     struct print p = {f, ""};
     fprintf(f, "\"lacked\":{");
     x86_lacked(print_lacked_json, &p);
     fprintf(f, "}}\n");
 }
 
-static void print_text(const struct stats *s, double cycles_per_ms, FILE *f)
+static void print_spread(FILE *f, const char *name, struct shape s, const char *meaning)
+{
+    fprintf(f, "%-14s %12zu: min %.3f, median %.3f, max %.3f  %s\n", name, s.count, s.least, s.median, s.most, meaning);
+}
+
+static void print_text(const struct stats *s, struct stats_values *spreads, double cycles_per_ms, FILE *f)
 {
 #define PRINT_cycles(name, meaning) \
     fprintf(f, "%-14s %12.3f ms %5.1f %%  %s\n", #name, (double)s->name / cycles_per_ms, s->total ? 100.0 * (double)s->name / (double)s->total : 0, meaning);
@@ -101,13 +152,18 @@ static void print_text(const struct stats *s, double cycles_per_ms, FILE *f)
 #include "runtime/stats.def"
 #undef PRINT_cycles
 #undef PRINT_count
+#define SPREAD(name, meaning) print_spread(f, #name, shape_of(&spreads[SPREAD_##name]), meaning);
+#include "runtime/stats.def"
     struct print p = {f, "instructions that are lacking (lifted to #UD):\n"};
     x86_lacked(print_lacked, &p);
 }
 
 void machine_stats_print(struct machine *m, FILE *f, bool json)
 {
-    const struct vcpu *v = m->vcpu;
+    struct vcpu *v = m->vcpu;
+    regions_count(v);
+    v->stats.insns_tcg = machine_counts(m) ? v->stats.insns - v->stats.insns_interp - v->stats.region_run : 0;
+    regions_break_even(v);
     double ms = (double)v->ran_ns / 1e6, cycles_per_ms = ms > 0 && v->stats.total ? (double)v->stats.total / ms : 1;
-    (json ? print_json : print_text)(&v->stats, cycles_per_ms, f);
+    (json ? print_json : print_text)(&v->stats, v->spreads, cycles_per_ms, f);
 }

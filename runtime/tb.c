@@ -17,6 +17,8 @@
 
 bool tb_store_init(struct vcpu *v, size_t buffer_size)
 {
+    if (!regions_init(v))
+        return false;
     struct tb_store *s = &v->tbs;
     bool kind = v->machine->config.ram_size > KIND_RAM;
     size_t most = kind ? KIND_CODE_BUFFER : MAX_CODE_BUFFER;
@@ -26,7 +28,7 @@ bool tb_store_init(struct vcpu *v, size_t buffer_size)
     ir_block_init(&s->scratch);
     for (unsigned i = 0; i < TB_SINGLES; i++)
         ir_block_init(&s->singles[i].ir);
-    if (!code_ring_init(s, buffer_size < most ? buffer_size : most) || !s->pages)
+    if (!code_ring_init(s, buffer_size < most ? buffer_size : most, regions_are_built() ? REGION_AREA : 0) || !s->pages)
         return false;
     v->tcg.jumps = v->jumps;
     tb_jumps_clear(v);
@@ -123,6 +125,7 @@ static void tb_free(struct vcpu *v, struct tb *tb)
     arena_free(a, tb->links, tb->code.exit_count * sizeof *tb->links);
     free(tb->open);
     free(tb->code.sites);
+    region_counter_free(v, tb->counter);
     arena_free(a, tb, sizeof *tb + tb->copied);
 }
 
@@ -147,14 +150,14 @@ static void unlink_exit(struct vcpu *v, struct tb_link *l)
 }
 
 /* The nasty build lets half of the blocks, by their address, end in the cpu loop each time. */
-static bool may_chain(const struct tb *tb) { return !NASTY || tb->pc & 16; }
+bool tb_may_chain(const struct tb *tb) { return !NASTY || tb->pc & 16; }
 
 /* A direct chain stays inside one page, so that it holds whatever is remapped; a target that straddles pages
  * depends on a second mapping and is reached through the jump table, which every TLB flush clears. */
 void tb_chain(struct vcpu *v, struct tb *from, int exit, struct tb *to)
 {
     struct tb_link *l = &from->links[exit];
-    if (from->state != TB_LIVE || to->state != TB_LIVE || l->to || to->straddles || from->mode != to->mode || !may_chain(from) ||
+    if (from->state != TB_LIVE || to->state != TB_LIVE || l->to || to->straddles || from->mode != to->mode || !tb_may_chain(from) ||
         (from->pc ^ to->pc) & PAGE_MASK || (from->phys ^ to->phys) & PAGE_MASK)
         return;
     *l = (struct tb_link){.from = from, .exit = (uint8_t)exit, .to = to, .next = to->incoming, .prev = &to->incoming};
@@ -229,12 +232,17 @@ void tb_isolate(struct vcpu *v, struct tb *tb)
 {
     while (tb->incoming)
         unlink_exit(v, tb->incoming);
+    region_unlink(v, tb);
     jump_forget(v, tb);
 }
 
 /* Where it jumps to itself stays chained: that is right again when it is. */
 void tb_suspect(struct vcpu *v, struct tb *tb)
 {
+    if (tb->unit)
+        region_uninstall(v, tb->unit);
+    if (tb->state != TB_LIVE)
+        return; /* a watch: it went with the region */
     tb->state = TB_STALE;
     if (tb == v->interpreted)
         *v->interpreted_stop = true;
@@ -254,6 +262,8 @@ static void tb_forget(struct vcpu *v, struct tb *tb)
 {
     if (tb->state == TB_GONE)
         return;
+    if (tb->unit)
+        region_uninstall(v, tb->unit);
     tb_isolate(v, tb);
     for (unsigned i = 0; i < tb->code.exit_count; i++)
         unlink_exit(v, &tb->links[i]);
@@ -304,11 +314,13 @@ uint64_t tb_linear(const struct x86_state *s)
 
 static void decoding(void *ctx, bool begins) { stats_enter(ctx, begins ? STATS_decode : STATS_lift); }
 
-static bool lift(struct vcpu *v, unsigned insns, const uint64_t *changing, struct ir_block *block)
+static bool lift_block(struct vcpu *v, unsigned insns, unsigned branches, const uint64_t *changing, struct ir_block *block)
 {
     struct x86_state *s = &v->cpu.state;
     struct x86_fetch fetch = {.bytes = fetch_bytes, .ctx = v, .decoding = v->measuring ? decoding : NULL};
-    struct x86_lift_limits limits = {.insns = insns, .bytes = (unsigned)PAGE, .branches = MAX_BRANCHES, .icount = v->machine->config.icount, .changing = changing};
+    if (v->most_insns && insns > v->most_insns)
+        insns = v->most_insns;
+    struct x86_lift_limits limits = {.insns = insns, .bytes = (unsigned)PAGE, .branches = branches, .icount = machine_counts(v->machine), .changing = changing};
     enum stats_clock before = stats_enter(v, STATS_lift);
     if (v->machine->debug.code)
         limits.bytes = (unsigned)debug_code_room(&v->machine->debug, tb_linear(s), PAGE);
@@ -316,6 +328,11 @@ static bool lift(struct vcpu *v, unsigned insns, const uint64_t *changing, struc
     bool ok = x86_lift(v->cpu.model, s->mode, s->rip, tb_linear(s), &fetch, &limits, block);
     stats_enter(v, before);
     return ok;
+}
+
+static bool lift(struct vcpu *v, unsigned insns, const uint64_t *changing, struct ir_block *block)
+{
+    return lift_block(v, insns, MAX_BRANCHES, changing, block);
 }
 
 /* --- Single instructions for the interpreter, kept: the same few do MMIO, write to code or are stepped over again and
@@ -391,6 +408,7 @@ static struct tb *tb_new(struct vcpu *v, uint64_t phys, const struct ir_block *i
     tb->mode = v->cpu.state.mode;
     tb->phys = phys;
     tb->phys2 = NO_PAGE;
+    region_counter_new(v, tb);
     return tb;
 }
 
@@ -507,6 +525,7 @@ static struct tb *translate(struct vcpu *v, uint64_t phys, unsigned insns, const
             break;
         tb->bytes = (uint16_t)ir->guest_bytes;
         tb->insns = (uint16_t)ir->guest_insns;
+        tb->head = (uint16_t)(changing ? 0 : ir->head_bytes ? ir->head_bytes : ir->guest_bytes);
         optimise_traced(v, ir);
         done = !interpret && emit(v, tb, ir);
         if (!done && (interpret || insns == 1))
@@ -650,6 +669,67 @@ static struct tb *tb_remake(struct vcpu *v, uint64_t phys, uint64_t linear, unsi
     return tb_make(v, phys, linear, versions < SHORT_FROM ? MAX_INSNS : SHORT_INSNS, changing);
 }
 
+/* --- For regions */
+struct tb *tb_live(struct vcpu *v, uint64_t phys, uint64_t phys2, uint64_t pc, uint32_t mode)
+{
+    struct tb *tb = v->tbs.hash[hash_of(phys, pc, mode)];
+    while (tb && !(tb->state == TB_LIVE && tb->phys == phys && tb->phys2 == phys2 && tb->pc == pc && tb->mode == mode))
+        tb = tb->hash_next;
+    return tb;
+}
+
+struct tb *tb_here(struct vcpu *v)
+{
+    const struct x86_state *s = &v->cpu.state;
+    uint64_t linear = tb_linear(s), phys;
+    if (!softmmu_fetch_page(v, linear, &phys)) {
+        v->cpu.state.faulted = 0;
+        return NULL;
+    }
+    phys |= linear & (PAGE - 1);
+    struct tb *tb = v->tbs.hash[hash_of(phys, s->rip, s->mode)];
+    while (tb && !(tb->state == TB_LIVE && matches(v, tb, phys, linear)))
+        tb = tb->hash_next;
+    return tb;
+}
+
+bool tb_lift(struct vcpu *v, unsigned insns, struct ir_block *ir, uint64_t *phys, uint64_t *phys2)
+{
+    uint64_t linear = tb_linear(&v->cpu.state);
+    *phys2 = NO_PAGE;
+    if (!softmmu_fetch_page(v, linear, phys) || !lift_block(v, insns, 0, NULL, ir))
+        return false;
+    *phys |= linear & (PAGE - 1);
+    uint64_t end = linear + ir->guest_bytes - 1;
+    if (ir->guest_bytes && (end ^ linear) & PAGE_MASK && !softmmu_fetch_page(v, end, phys2))
+        v->cpu.state.faulted = 0;
+    optimise(v, ir);
+    return true;
+}
+
+struct tb *tb_watch(struct vcpu *v, struct llvm_unit *unit, uint64_t pc, uint64_t phys, uint64_t phys2, unsigned bytes)
+{
+    struct tb *tb = arena_new(&v->tbs.arena, sizeof *tb);
+    if (!tb)
+        return NULL;
+    *tb = (struct tb){.pc = pc, .phys = phys, .phys2 = phys2, .bytes = (uint16_t)bytes, .unit = unit};
+    parts_find(v, tb);
+    if (!code_pages_add(v, tb)) {
+        arena_free(&v->tbs.arena, tb, sizeof *tb);
+        return NULL;
+    }
+    code_pages_enliven(v, tb);
+    return tb;
+}
+
+void tb_unwatch(struct vcpu *v, struct tb *tb)
+{
+    if (tb->state == TB_LIVE)
+        code_pages_deaden(v, tb);
+    code_pages_remove(v, tb);
+    arena_free(&v->tbs.arena, tb, sizeof *tb);
+}
+
 void tb_mode_changed(struct vcpu *v)
 {
     const struct x86_state *s = &v->cpu.state;
@@ -657,6 +737,7 @@ void tb_mode_changed(struct vcpu *v)
     if (base != v->cs_base) { /* the jump table knows PCs alone */
         v->cs_base = base;
         tb_jumps_clear(v);
+        regions_remapped(v, true);
     }
     mode_number(v);
 }
@@ -687,7 +768,7 @@ static bool seen_before(struct vcpu *v, uint64_t phys)
 static bool interpret_first(struct vcpu *v, uint64_t phys)
 {
     const struct machine_config *c = &v->machine->config;
-    return c->interpret_first && c->tier == TIER_TCG && !c->icount && !c->trace && !seen_before(v, phys);
+    return c->interpret_first && tier_translates(c->tier) && !machine_counts(v->machine) && !c->trace && !seen_before(v, phys);
 }
 
 struct tb *tb_find(struct vcpu *v, const struct ir_block **once)
@@ -714,7 +795,7 @@ struct tb *tb_find(struct vcpu *v, const struct ir_block **once)
         return NULL;
     tb->asked_for = true;
     /* Not in a shadow, which must end after the one block. */
-    if (tb->code.entry && may_chain(tb) && !(s->mode & X86_MODE_SHADOW) && !(v->machine->config.trace & TRACE_EACH_BLOCK))
+    if (tb->code.entry && tb_may_chain(tb) && !(s->mode & X86_MODE_SHADOW) && !(v->machine->config.trace & TRACE_EACH_BLOCK))
         jump_set(v, tb, global);
     return tb;
 }
@@ -729,6 +810,7 @@ static bool may_hold(const struct tb *tb, uint64_t linear)
 void tb_evict_at(struct vcpu *v, uint64_t linear)
 {
     struct tb *tb = v->tbs.ahead, *after;
+    regions_drop(v); /* some may have it in the middle */
     for (size_t n = v->tbs.count; n; n--, tb = after) {
         after = tb->after;
         if (may_hold(tb, linear))
@@ -747,14 +829,17 @@ void tb_flush_all(struct vcpu *v)
     tb_first_drop(v);
     while (v->tbs.ahead)
         tb_evict(v, v->tbs.ahead);
+    regions_drop(v);
     tb_jumps_clear(v);
 }
 
 void tb_store_free(struct vcpu *v)
 {
+    regions_free(v);
     if (v->tbs.pages)
         tb_flush_all(v);
     tb_reap(v);
+    regions_end(v);
     arena_end(&v->tbs.arena);
     free(v->tbs.pages);
     ir_block_free(&v->tbs.scratch);

@@ -1,12 +1,20 @@
-/* What -d prints, in the forms that users of QEMU know: guest code, IR, host code, execution, interrupts, the MMU. */
+/* What -d prints, in the forms that users of QEMU know: guest code, IR, host code, execution, interrupts, the MMU.
+ * The vCPU's thread prints, and with the LLVM tier the compiling thread: lines that belong together are written under a lock. */
 #include "runtime/internal.h"
 
 static FILE *file_of(const struct vcpu *v) { return v->machine->config.trace_file; }
 
-/* -dfilter: no ranges, or one of them has the PC. */
-static bool wanted(const struct vcpu *v, uint64_t pc)
+static FILE *begin(struct machine *m)
 {
-    const struct machine_config *c = &v->machine->config;
+    pthread_mutex_lock(&m->trace_lock);
+    return m->config.trace_file;
+}
+static void end(struct machine *m) { pthread_mutex_unlock(&m->trace_lock); }
+
+/* -dfilter: no ranges, or one of them has the PC. */
+static bool wanted(const struct machine *m, uint64_t pc)
+{
+    const struct machine_config *c = &m->config;
     for (unsigned i = 0; i < c->trace_ranges; i++)
         if (pc >= c->trace_range[i].first && pc <= c->trace_range[i].last)
             return true;
@@ -41,10 +49,10 @@ static void print_heading(FILE *f, const struct machine *m, uint64_t linear)
 
 void trace_block(struct vcpu *v, unsigned what, const struct ir_block *block)
 {
-    FILE *f = file_of(v);
     const struct x86_state *s = &v->cpu.state;
-    if (!wanted(v, s->rip))
+    if (!wanted(v->machine, s->rip))
         return;
+    FILE *f = begin(v->machine);
     if (what & TRACE_IN_ASM) {
         uint8_t bytes[PAGE + 16];
         unsigned n = block->guest_bytes < sizeof bytes ? block->guest_bytes : sizeof bytes;
@@ -58,43 +66,59 @@ void trace_block(struct vcpu *v, unsigned what, const struct ir_block *block)
         ir_print(f, block, &x86_guest);
         fputc('\n', f);
     }
+    end(v->machine);
 }
 
-void trace_out(struct vcpu *v, const struct tb *tb)
+void trace_host(struct vcpu *v, const char *of, uint64_t pc, const void *code, size_t size)
 {
-    FILE *f = file_of(v);
-    if (!wanted(v, tb->pc))
+    if (!wanted(v->machine, pc))
         return;
-    fprintf(f, "OUT: [size=%u] for 0x%lx\n", tb->code.code_size, tb->pc);
-    print_insns(f, X86_MODE_CODE64 | X86_MODE_PE, (uint64_t)tb->code.entry, tb->code.entry, tb->code.code_size);
+    FILE *f = begin(v->machine);
+    fprintf(f, "OUT:%s%s [size=%zu] for 0x%lx\n", *of ? " " : "", of, size, pc);
+    print_insns(f, X86_MODE_CODE64 | X86_MODE_PE, (uint64_t)code, code, size);
     fputc('\n', f);
+    end(v->machine);
+}
+
+void trace_out(struct vcpu *v, const struct tb *tb) { trace_host(v, "", tb->pc, tb->code.entry, tb->code.code_size); }
+
+void trace_llvm(struct machine *m, uint64_t pc, enum llvm_stage stage, const char *text)
+{
+    static const char *const titles[] = {[LLVM_STAGE_IR] = "LLVM IR", [LLVM_STAGE_OPT] = "LLVM IR after optimisation", [LLVM_STAGE_ASM] = "LLVM OUT"};
+    if (!wanted(m, pc))
+        return;
+    FILE *f = begin(m);
+    fprintf(f, "%s for 0x%lx:\n%s\n", titles[stage], pc, text);
+    end(m);
 }
 
 /* --- Execution.  tb NULL: one instruction, which is interpreted. */
 void trace_cpu(struct vcpu *v, const struct tb *tb)
 {
-    FILE *f = file_of(v);
     const struct x86_state *s = &v->cpu.state;
     unsigned trace = v->machine->config.trace;
-    if (!wanted(v, s->rip))
+    if (!wanted(v->machine, s->rip))
         return;
+    FILE *f = begin(v->machine);
     if (trace & TRACE_EXEC) /* [code segment's base/PC/mode/instructions] */
         fprintf(f, "Trace 0: %p [%016lx/%016lx/%08x/%u]\n", tb ? tb->code.entry : NULL, tb_linear(s) - s->rip, s->rip, s->mode, tb ? tb->insns : 1);
     if (trace & TRACE_CPU)
         x86_state_print(f, s);
+    end(v->machine);
 }
 
 /* --- Interrupts, exceptions and the MMU */
 static void print_delivery(struct vcpu *v, unsigned vector, bool soft, uint32_t error)
 {
     const struct x86_state *s = &v->cpu.state;
-    FILE *f = file_of(v);
+    FILE *f = begin(v->machine);
     fprintf(f, "%6lu: v=%02x e=%04x i=%d cpl=%u IP=%04x:%016lx pc=%016lx SP=%04x:%016lx", v->deliveries++, vector, error, soft, s->cpl,
             s->seg_sel[X86_CS], s->rip, tb_linear(s), s->seg_sel[X86_SS], s->gpr[X86_RSP]);
     if (vector == X86_PF)
         fprintf(f, " CR2=%016lx\n", s->cr2);
     else
         fprintf(f, " RAX=%016lx\n", s->gpr[X86_RAX]);
+    end(v->machine);
 }
 
 void trace_delivery(struct x86_cpu *cpu, unsigned vector, bool soft, bool has_error, uint32_t error)

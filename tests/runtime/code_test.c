@@ -1,14 +1,11 @@
 /* Translations that come and go: code that another thread writes while it runs; more code than the code buffer holds, of
- * which a part is hot. */
-#include "runtime/runtime.h"
-#include <stdlib.h>
-#include <string.h>
+ * which a part is hot, or has regions that are linked to it; a loop that comes to take another way. */
+#include "tests/runtime/raw_guest.h"
 #include <sys/eventfd.h>
 #include <poll.h>
 #include <unistd.h>
 
 enum { BASE = 0x100000, FUNCTIONS = 3000, ROUNDS = 4 };
-struct image { uint8_t bytes[1 << 17]; size_t size; };
 static int passed, failed;
 
 static void check(const char *what, enum tier tier, uint64_t got, uint64_t wanted)
@@ -21,27 +18,12 @@ static void check(const char *what, enum tier tier, uint64_t got, uint64_t wante
     printf("%s, tier %d: got %#lx, wanted %#lx\n", what, tier, got, wanted);
 }
 
-static void put(struct image *i, const void *bytes, size_t size)
-{
-    memcpy(i->bytes + i->size, bytes, size);
-    i->size += size;
-}
-#define PUT(i, ...) put(i, (const uint8_t[]){__VA_ARGS__}, sizeof (const uint8_t[]){__VA_ARGS__})
-static void put32(struct image *i, uint32_t v) { put(i, &v, 4); }
-
-/* mov edx, 0x501; out dx, al; hlt; jmp back: ends with EAX in the machine's RAM at BASE - 4. */
-static void put_end(struct image *i)
-{
-    PUT(i, 0xa3), put32(i, BASE - 4);
-    PUT(i, 0xba, 1, 5, 0, 0, 0xee, 0xf4, 0xeb, 0xfd);
-}
-
 static struct machine *machine(const struct image *i, enum tier tier, size_t buffer)
 {
     char error[256];
     bool usage;
     struct machine_config config = {.ram_size = 16 << 20, .tier = tier, .raw_image = i->bytes, .raw_size = i->size, .raw_entry = BASE,
-                                    .raw_mode = 32, .code_buffer_size = buffer};
+                                    .raw_mode = 32, .code_buffer_size = buffer, .hot_threshold = tier == TIER_TIERED ? 50 : 0};
     struct machine *m = machine_new(&config, error, sizeof error, &usage);
     if (!m) {
         printf("machine_new: %s\n", error);
@@ -50,12 +32,7 @@ static struct machine *machine(const struct image *i, enum tier tier, size_t buf
     return m;
 }
 
-static uint32_t result_of(struct machine *m)
-{
-    uint32_t eax = 0;
-    machine_debug_read(m, BASE - 4, true, &eax, 4);
-    return eax;
-}
+static uint32_t result_of(struct machine *m) { return word_at(m, BASE - 4); }
 
 /* 1: mov eax, imm; test eax, eax; jz 1b.  The main loop writes the immediate some time later. */
 struct writer { struct machine *m; int fd, calls; };
@@ -77,7 +54,7 @@ static void other_thread(enum tier tier)
     struct writer w = {.fd = eventfd(1, EFD_CLOEXEC)};
     int status;
     PUT(&i, 0xb8, 0, 0, 0, 0, 0x85, 0xc0, 0x74, 0xf7);
-    put_end(&i);
+    put_end(&i, BASE - 4);
     w.m = machine(&i, tier, 0);
     machine_watch(w.m, w.fd, POLLIN, write_code, &w);
     machine_run(w.m, &status);
@@ -97,27 +74,10 @@ static void put_functions(struct image *i)
         PUT(i, 0xe8), put32(i, (uint32_t)(2 * functions + 8 * which - (i->size + 4)));
     }
     PUT(i, 0x4b, 0x0f, 0x85), put32(i, (uint32_t)(loop - (i->size + 4))); /* dec ebx; jnz */
-    put_end(i);
+    put_end(i, BASE - 4);
     i->size = 2 * functions;
     for (unsigned n = 0; n < FUNCTIONS; n++)
         PUT(i, 0x05), put32(i, n + 1), PUT(i, 0xc3, 0x90, 0x90);
-}
-
-struct counts { uint64_t blocks, evictions; };
-static struct counts counts_of(struct machine *m)
-{
-    char *text = NULL;
-    size_t size;
-    struct counts c = {0};
-    FILE *f = open_memstream(&text, &size);
-    machine_stats_print(m, f, false);
-    fclose(f);
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-        sscanf(line, "blocks %lu", &c.blocks);
-        sscanf(line, "evictions %lu", &c.evictions);
-    }
-    free(text);
-    return c;
 }
 
 static void eviction(enum tier tier, size_t buffer)
@@ -130,18 +90,77 @@ static void eviction(enum tier tier, size_t buffer)
     machine_run(m, &status);
     uint32_t sum = FUNCTIONS * (FUNCTIONS + 1) / 2 + FUNCTIONS;
     check("sum", tier, result_of(m), ROUNDS * sum);
-    struct counts c = counts_of(m);
 #ifndef TIERCE_NASTY /* which evicts all the time */
     if (tier == TIER_TCG) {
-        check("some were evicted", tier, c.evictions > FUNCTIONS, buffer != 0);
+        check("some were evicted", tier, stat_of(m, "evictions") > FUNCTIONS, buffer != 0);
         /* The call sites and cold functions are made anew each round; the hot function is not, each time it is called. */
-        check("the hot one was kept", tier, c.blocks <= ROUNDS * 3 * FUNCTIONS + 20, true);
+        check("the hot one was kept", tier, stat_of(m, "blocks") <= ROUNDS * 3 * FUNCTIONS + 20, true);
     }
-#else
-    (void)c;
 #endif
     machine_free(m);
 }
+
+#ifdef TIERCE_NASTY
+enum { ALWAYS_EVICTS = 1 };
+#else
+enum { ALWAYS_EVICTS = 0 };
+#endif
+#ifdef TIERCE_LLVM
+/* A loop that is a region, linked to template code behind it that gets evicted between its runs: FAR calls of code that never gets hot. */
+enum { FAR = 24, RUNS = 8, FAR_INSNS = 40, FAR_BYTES = 512 };
+struct counts { uint64_t regions, links; };
+static struct counts linked(size_t buffer, uint32_t rounds)
+{
+    static struct image i;
+    int status;
+    i.size = 0;
+    PUT(&i, 0x31, 0xc0, 0xbb, RUNS, 0, 0, 0);                /* xor eax, eax; mov ebx, RUNS */
+    size_t again = i.size, loop, functions = 16384;
+    PUT(&i, 0xb9), put32(&i, rounds);                        /* mov ecx, rounds */
+    loop = i.size;
+    PUT(&i, 0x40, 0x49, 0x0f, 0x85), put32(&i, (uint32_t)(loop - (i.size + 4))); /* inc eax; dec ecx; jnz loop */
+    for (unsigned n = 0; n < FAR; n++) {
+        PUT(&i, 0xe8), put32(&i, (uint32_t)(functions + FAR_BYTES * n - (i.size + 4)));
+    }
+    PUT(&i, 0x4b, 0x0f, 0x85), put32(&i, (uint32_t)(again - (i.size + 4))); /* dec ebx; jnz again */
+    put_end(&i, BASE - 4);
+    for (unsigned n = 0; n < FAR; n++) {
+        i.size = functions + FAR_BYTES * n;
+        for (unsigned k = 0; k < FAR_INSNS; k++)
+            PUT(&i, 0x0f, 0xae, 0x05), put32(&i, BASE - 4096); /* fxsave */
+        PUT(&i, 0x40, 0xc3);                                 /* inc eax; ret */
+    }
+    struct machine *m = machine(&i, TIER_TIERED, buffer);
+    machine_run(m, &status);
+    check("sum with links", TIER_TIERED, result_of(m), RUNS * (rounds + FAR));
+    const struct counts c = {stat_of(m, "regions"), stat_of(m, "region_links")};
+    if (!ALWAYS_EVICTS)
+        check("some were evicted", TIER_TIERED, stat_of(m, "evictions") > FAR, buffer != 0);
+    machine_free(m);
+    return c;
+}
+
+/* The first phase is to last until the loop's region is there; how long that takes the host knows. */
+static bool regrown(uint32_t rounds)
+{
+    struct image i = {.size = 0};
+    int status;
+    PUT(&i, 0x31, 0xc0, 0x31, 0xd2);                         /* xor eax, eax; xor edx, edx */
+    PUT(&i, 0xb9), put32(&i, rounds);                        /* again: mov ecx, rounds */
+    PUT(&i, 0x85, 0xd2, 0x75, 16);                           /* loop: test edx, edx; jnz other */
+    PUT(&i, 0x49, 0x75, 0xf9);                               /* on: dec ecx; jnz loop */
+    PUT(&i, 0x42, 0xb9), put32(&i, rounds / 8);              /* inc edx; mov ecx, rounds / 8 */
+    PUT(&i, 0x83, 0xfa, 2, 0x75, 0xee, 0xeb, 3);             /* cmp edx, 2; jne loop; jmp end */
+    PUT(&i, 0x40, 0xeb, 0xed);                               /* other: inc eax; jmp on */
+    put_end(&i, BASE - 4);
+    struct machine *m = machine(&i, TIER_TIERED, 0);
+    machine_run(m, &status);
+    check("rounds of the second phase", TIER_TIERED, result_of(m), rounds / 8);
+    bool regrown = stat_of(m, "regions_regrown");
+    machine_free(m);
+    return regrown;
+}
+#endif
 
 int main(void)
 {
@@ -150,6 +169,21 @@ int main(void)
         eviction((enum tier)tier, 0);
     }
     eviction(TIER_TCG, 128 << 10);
+#ifdef TIERCE_LLVM
+    uint32_t rounds = 1 << 23;
+    while (!ALWAYS_EVICTS && !regrown(rounds) && rounds < 1u << 30)
+        rounds *= 2;
+    check("the loop was recorded anew", TIER_TIERED, rounds < 1u << 30, true);
+    struct counts kept = {0}, evicted = {0};
+    rounds = 1 << 20;
+    while (!ALWAYS_EVICTS && evicted.links <= kept.links && rounds < 1u << 28) { /* until the region is there early */
+        kept = linked(0, rounds);
+        evicted = linked(64 << 10, rounds);
+        rounds *= 4;
+    }
+    check("regions, and linked", TIER_TIERED, ALWAYS_EVICTS || (kept.regions && kept.links), true);
+    check("linked anew after evictions", TIER_TIERED, ALWAYS_EVICTS || evicted.links > kept.links, true);
+#endif
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }
