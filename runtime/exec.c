@@ -76,6 +76,30 @@ void vcpu_kick(struct machine *m)
 
 static bool interrupt_open(const struct x86_state *s) { return s->eflags & 1 << 9 && !s->shadow; }
 
+void vcpu_deliver(struct vcpu *v, enum vcpu_action what, unsigned vector)
+{
+    if (what == VCPU_FAULT) {
+        x86_deliver_fault(&v->cpu);
+        return;
+    }
+    v->cpu.state.halted = 0;
+    if (what == VCPU_INTERRUPT) {
+        x86_deliver_interrupt(&v->cpu, vector);
+        return;
+    }
+    v->cpu.state.nmi_pending = 0;
+    x86_deliver_nmi(&v->cpu);
+}
+
+static void deliver(struct vcpu *v, enum vcpu_action what, unsigned vector)
+{
+    if (v->machine->check)
+        check_begin(v, what, vector);
+    vcpu_deliver(v, what, vector);
+    if (v->machine->check)
+        check_end(v);
+}
+
 static bool take_interrupt(struct vcpu *v)
 {
     struct machine *m = v->machine;
@@ -86,8 +110,7 @@ static bool take_interrupt(struct vcpu *v)
         return false;
     trace_interrupt(v, (unsigned)vector);
     v->stats.interrupts++;
-    v->cpu.state.halted = 0;
-    x86_deliver_interrupt(&v->cpu, (unsigned)vector);
+    deliver(v, VCPU_INTERRUPT, (unsigned)vector);
     return true;
 }
 
@@ -164,6 +187,7 @@ static bool serve_requests(struct vcpu *v)
 
 /* --- Instruction counting: virtual time advances by what was run, alarms fire on this thread. */
 #define ICOUNT_NS 1u
+#define CHECK_SLICE 10000 /* instructions of an interval of --check, at most: so many are repeated where they differ */
 /* Where nothing has been looked at yet: what an alarm raises is taken at the instruction that it goes off at, not where the code next
  * looks for it. */
 static void icount_alarms(struct machine *m)
@@ -182,7 +206,10 @@ static int64_t slice_to_alarm(struct machine *m)
 }
 static void icount_begin(struct vcpu *v)
 {
-    v->cpu.state.icount = v->icount_slice = slice_to_alarm(v->machine);
+    struct machine *m = v->machine;
+    int64_t slice = m->config.icount ? slice_to_alarm(m) : CHECK_SLICE;
+    v->icount_slice = m->check && slice > CHECK_SLICE ? CHECK_SLICE : slice;
+    v->cpu.state.icount = v->icount_slice;
 }
 static void icount_end(struct vcpu *v)
 {
@@ -190,7 +217,8 @@ static void icount_end(struct vcpu *v)
     int64_t left = v->icount_slice - v->cpu.state.icount;
     uint64_t ran = left > 0 ? (uint64_t)left : 0;
     v->stats.insns += ran;
-    m->icount_ns += ran * ICOUNT_NS;
+    if (m->config.icount)
+        m->icount_ns += ran * ICOUNT_NS;
     v->icount_slice = v->cpu.state.icount = 0;
 }
 /* Time as the guest reads it in the middle of a slice. */
@@ -287,7 +315,7 @@ static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
 static void deliver_fault(struct vcpu *v)
 {
     v->stats.faults++;
-    x86_deliver_fault(&v->cpu);
+    deliver(v, VCPU_FAULT, 0);
 }
 
 static bool left_to_interpreter(struct x86_state *s, enum ir_leave leave)
@@ -295,7 +323,7 @@ static bool left_to_interpreter(struct x86_state *s, enum ir_leave leave)
     bool asked = s->faulted == SOFTMMU_INTERPRET;
     if (asked)
         s->faulted = 0;
-    /* EXIT: the instructions left do not suffice for the whole block (--icount): one by one. */
+    /* EXIT: the instructions left do not suffice for the whole block (--icount, --check): one by one. */
     return asked || leave == IR_LEAVE_INTERPRET || (leave == IR_LEAVE_EXIT && s->icount > 0);
 }
 
@@ -344,6 +372,24 @@ static void step(struct vcpu *v, struct tb **last, int *exit)
         region_side_exit(v, v->stats.tlb_misses != misses);
 }
 
+int64_t vcpu_run(struct vcpu *v, int64_t insns, bool faults)
+{
+    struct x86_state *s = &v->cpu.state;
+    struct tb *last = NULL;
+    int exit = -1;
+    s->icount = insns;
+    while (s->icount > 0 && !s->faulted && !s->halted) {
+        tb_reap(v);
+        step(v, &last, &exit);
+    }
+    int64_t ran = insns - s->icount;
+    if (!faults || s->faulted || s->halted)
+        return ran;
+    s->icount = 1;
+    step(v, &last, &exit);
+    return ran + 1 - s->icount;
+}
+
 /* Breakpoints and single steps.  True: the loop is to begin anew. */
 static bool debug_step(struct vcpu *v)
 {
@@ -376,10 +422,14 @@ static void run(struct vcpu *v, struct tb **last, int *exit)
     struct machine *m = v->machine;
     if (machine_counts(m))
         icount_begin(v);
+    if (m->check)
+        check_begin(v, VCPU_STEP, 0);
     if (debug_is_on(&m->debug) && debug_step(v))
         *last = NULL;
     else
         step(v, last, exit);
+    if (m->check)
+        check_end(v);
     if (machine_counts(m))
         icount_end(v);
 }
@@ -416,9 +466,7 @@ static void vcpu_loop(struct vcpu *v)
         bool quiet = m->debug.step && m->debug.quiet, interrupt = atomic_load(&m->interrupt_level), nmi = s->nmi_pending;
         sti_shadow(v, interrupt || nmi);
         if (nmi && !s->nmi_masked && !s->shadow && !quiet) {
-            s->nmi_pending = 0;
-            s->halted = 0;
-            x86_deliver_nmi(&v->cpu);
+            deliver(v, VCPU_NMI, 0);
             debug_after_instruction(v);
             continue;
         }
@@ -445,6 +493,8 @@ void *vcpu_thread(void *arg)
     stats_thread_begin(v);
     sample_begin(v);
     vcpu_loop(v);
+    if (v->machine->check)
+        check_finish(v->machine->check);
     sample_end(v);
     stats_thread_end(v);
     signals_thread_end();

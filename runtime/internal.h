@@ -231,6 +231,7 @@ struct machine {
     uint64_t icount_ns;             /* virtual time under icount */
     uint64_t random;                /* state of its generator */
     bool owns_trace_file;
+    struct check *check; bool is_reference; /* --check; is_reference: of another machine, in the interpreter tier (check.h) */
     pthread_mutex_t trace_lock;     /* the trace's file, where more than one line belongs together: the compiling thread prints too */
     struct debugger debug;
     struct symbols *symbols;        /* NULL: none were given */
@@ -275,6 +276,9 @@ void softmmu_mode(struct vcpu *);
 const struct exec_entry *softmmu_fetch(struct vcpu *, uint64_t linear);       /* NULL: fault pending */
 bool softmmu_fetch_page(struct vcpu *, uint64_t linear, uint64_t *phys_page); /* false: fault pending */
 void softmmu_protect(struct vcpu *, uint64_t ram_page);   /* the page has code now: no fast writes */
+void softmmu_close(struct vcpu *, uint64_t linear, unsigned set); /* no fast writes through this entry */
+uint64_t softmmu_device_read(struct vcpu *, uint64_t physical, unsigned size);
+void softmmu_device_write(struct vcpu *, uint64_t physical, unsigned size, uint64_t value);
 bool softmmu_read(struct x86_cpu *, uint64_t, unsigned, unsigned, void *);
 bool softmmu_write(struct x86_cpu *, uint64_t, unsigned, unsigned, const void *);
 bool softmmu_probe(struct x86_cpu *, uint64_t, unsigned, unsigned);
@@ -334,8 +338,12 @@ struct tb *tb_at_host(struct vcpu *, const void *host_pc);
 /* exec.c */
 enum ir_leave vcpu_run_once(struct vcpu *, const struct ir_block *);
 void *vcpu_thread(void *);
+enum vcpu_action { VCPU_STEP, VCPU_FAULT, VCPU_NMI, VCPU_INTERRUPT };
+/* --check: so many instructions, and the one behind them if it is to fault, but none behind HLT or a fault; returns how many were completed. */
+int64_t vcpu_run(struct vcpu *, int64_t insns, bool faults);
+void vcpu_deliver(struct vcpu *, enum vcpu_action, unsigned vector);
 /* Translated code counts the instructions that it runs. */
-static inline bool machine_counts(const struct machine *m) { return m->config.icount; }
+static inline bool machine_counts(const struct machine *m) { return m->config.icount || m->check; }
 void vcpu_kick(struct machine *);
 uint64_t vcpu_icount_now(struct machine *);
 
@@ -374,6 +382,9 @@ void regions_remapped(struct vcpu *, bool global);      /* code's mappings may h
 void regions_remapped_page(struct vcpu *, uint64_t linear);
 struct tb *region_install(struct vcpu *, struct llvm_job *);
 void regions_judge(struct vcpu *, void (*each)(struct vcpu *, const struct region_record *)); /* those installed */
+/* --check: which regions are entered from here on; those are told of, and with a block at that PC in it, its host code is printed.  False: none has. */
+void regions_mark(struct vcpu *);
+bool regions_trace(struct vcpu *, uint64_t pc, FILE *);
 bool region_entered(const struct vcpu *, uint64_t phys, uint64_t pc, uint32_t mode, uint64_t *entries); /* false: none is installed there */
 void profile_print(struct vcpu *, FILE *);              /* profile_print.c */
 /* region_stats.c */
@@ -405,6 +416,8 @@ static inline void region_link(struct vcpu *v, struct tb *tb) { (void)v, (void)t
 static inline void region_unlink(struct vcpu *v, struct tb *tb) { (void)v, (void)tb; }
 static inline bool region_stats_begin(struct vcpu *v) { (void)v; return true; }
 static inline void region_stats_end(struct vcpu *v) { (void)v; }
+static inline void regions_mark(struct vcpu *v) { (void)v; }
+static inline bool regions_trace(struct vcpu *v, uint64_t pc, FILE *f) { (void)v, (void)pc, (void)f; return false; }
 static inline void regions_break_even(struct vcpu *v) { (void)v; }
 static inline void profile_print(struct vcpu *v, FILE *f) { (void)v; fprintf(f, "built without LLVM: there are no regions, and no profile\n"); }
 static inline void regions_serve(struct vcpu *v) { (void)v; }
@@ -431,6 +444,24 @@ bool worker_has(struct vcpu *, uint64_t phys, uint64_t pc, uint32_t mode); /* a 
 void worker_free(struct vcpu *);
 void job_compile(struct llvm_job *);
 void job_free(struct llvm_job *);
+/* check*.c: lockstep.  Where machine.check is set, */
+struct check *check_new(struct machine *, char *error, size_t size); /* of a machine with RAM, PC and vCPU */
+void check_free(struct check *);
+void check_begin(struct vcpu *, enum vcpu_action, unsigned vector); /* locks; around what the cpu loop does, */
+void check_end(struct vcpu *);
+void check_finish(struct check *);          /* at the end */
+void check_stale(struct check *);           /* RAM was loaded afresh */
+void check_device_wrote(struct check *, uint64_t ram_offset, uint32_t size, bool on_vcpu_thread); /* or is about to, inside of a page; locked */
+void check_page_written(struct vcpu *, uint64_t ram_page); /* before the first store there in an interval, or the TLB lets it through */
+void check_opened(struct vcpu *, uint64_t linear, unsigned set); /* a write entry of the TLB was made */
+void check_walked(struct vcpu *, uint64_t ram_offset); /* a page table entry there got its A or D bit */
+uint64_t check_device_read(struct vcpu *, uint64_t physical, unsigned size);
+void check_device_write(struct vcpu *, uint64_t physical, unsigned size, uint64_t value);
+static inline void check_page(struct vcpu *v, uint64_t ram_page)
+{
+    if (v->machine->check)
+        check_page_written(v, ram_page);
+}
 
 /* debug.c: for the cpu loop, */
 enum debug_run { DEBUG_RUN_BLOCK, DEBUG_RUN_ALONE, DEBUG_STOP };

@@ -48,6 +48,7 @@ struct llvm_unit {
     uint64_t looked_at, entries_then;           /* side exits when they were last held against what the region is good for */
     struct llvm_data data;
     struct region_record record;
+    uint64_t marked;              /* entries at regions_mark */
     struct region_link *links; unsigned link_count;  /* of data.links */
     const void *enter, *code;     /* from template code; the function */
     struct gdb_object *gdb;

@@ -41,6 +41,9 @@ static bool bus_phys_cas(struct x86_cpu *cpu, uint64_t physical, unsigned size, 
     uint64_t page = softmmu_ram_page(m, host);
     if (page == ~0ull)
         return true;
+    if (m->check)
+        check_walked(m->vcpu, page * PAGE + (physical & (PAGE - 1)));
+    check_page(m->vcpu, page);
     tb_written(m->vcpu, page, (unsigned)(physical & (PAGE - 1)), size, NULL);
     if (size == 8)
         return __atomic_compare_exchange_n((uint64_t *)(void *)host, &expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
@@ -297,7 +300,10 @@ void machine_ram_written(void *machine, const uint8_t *host, uint64_t size)
         n = PAGE - offset < size ? PAGE - offset : size;
         if (page == ~0ull)
             continue;
-        if (m->vcpu->started && !pthread_equal(pthread_self(), m->vcpu->thread))
+        bool elsewhere = m->vcpu->started && !pthread_equal(pthread_self(), m->vcpu->thread);
+        if (m->check)
+            check_device_wrote(m->check, page * PAGE + offset, (uint32_t)n, !elsewhere);
+        if (elsewhere)
             note_written(m, page);
         else
             page_written(m, page, offset, n);
@@ -398,6 +404,8 @@ void machine_reset_now(struct machine *m)
     }
     softmmu_flush(&m->vcpu->cpu, X86_FLUSH_ALL, 0);
     tb_flush_all(m->vcpu); /* RAM was loaded afresh */
+    if (m->check)
+        check_stale(m->check);
     softmmu_mode(m->vcpu);
 }
 
@@ -471,7 +479,9 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
     pc_memory(m->pc)->written = machine_ram_written;
     pc_memory(m->pc)->written_ctx = m;
     pc_reset(m->pc);
-    return load_guest(m, error, size) && signals_install(error, size);
+    if (!load_guest(m, error, size) || !signals_install(error, size))
+        return false;
+    return !c->check_interp || (m->check = check_new(m, error, size));
 }
 
 struct machine *machine_new(const struct machine_config *config, char *error, size_t error_size, bool *usage)
@@ -506,6 +516,8 @@ struct machine *machine_new(const struct machine_config *config, char *error, si
 
 void machine_free(struct machine *m)
 {
+    if (!m->is_reference)
+        check_free(m->check);
     if (m->vcpu) {
         if (m->pc)
             tb_store_free(m->vcpu);

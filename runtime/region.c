@@ -396,6 +396,35 @@ bool region_covers(const struct vcpu *v, const struct tb *tb)
     return false;
 }
 
+void regions_mark(struct vcpu *v)
+{
+    for (struct llvm_unit *u = v->regions.units; u; u = u->next)
+        u->marked = u->data.entries;
+}
+
+static bool has_member(const struct llvm_unit *u, uint64_t pc)
+{
+    for (unsigned n = 0; n < u->member_count; n++)
+        if (u->members[n][1] == pc)
+            return true;
+    return false;
+}
+
+bool regions_trace(struct vcpu *v, uint64_t pc, FILE *f)
+{
+    bool any = false;
+    for (struct llvm_unit *u = v->regions.units; u; u = u->next) {
+        if (u->data.entries == u->marked)
+            continue;
+        fprintf(f, "The region at %lx, of %u blocks, was entered %lu times.\n", u->members[0][1], u->member_count, u->data.entries - u->marked);
+        if (!has_member(u, pc))
+            continue;
+        any = true;
+        trace_host(v, "region", u->members[0][1], tcg_buffer_runnable(v->tbs.buffer, u->area->at), u->area->size);
+    }
+    return any;
+}
+
 bool region_entered(const struct vcpu *v, uint64_t phys, uint64_t pc, uint32_t mode, uint64_t *entries)
 {
     for (const struct llvm_unit *u = v->regions.units; u; u = u->next)

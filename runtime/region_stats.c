@@ -1,5 +1,5 @@
 /* --stats: what each region cost and what it gave.  A region has paid when the time that it saved is more than the CPU time of its
- * compilation; the number of entries by which it has is compile_ns / (saved_ns / entries).  Where instructions are counted (--icount),
+ * compilation; the number of entries by which it has is compile_ns / (saved_ns / entries).  Where instructions are counted (--icount, --check),
  * saved_ns = its instructions * (ns an instruction in template code - ns an instruction in regions), both of this run, by samples; else
  * saved_ns = the time in it, by samples, * (GAIN - 1). */
 #include "runtime/internal.h"

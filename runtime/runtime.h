@@ -23,6 +23,8 @@ struct machine_config {
     uint32_t hot_threshold;        /* entries of a block after which its region is compiled; 0: default */
     uint32_t stress;               /* nonzero, a seed: regions of random extent, with side exits forced and thrown away at random */
     bool compile_again;            /* measurements: where nothing waits to be compiled, the last region is, again and again, for nothing */
+    bool check_interp;             /* lockstep with the interpreter: the first difference ends the run (MACHINE_ERROR); not for TIER_INTERP */
+    uint64_t check_skip;           /* --check: so many instructions run before it begins */
     bool interpret_first;          /* TIER_TCG: code is translated when it comes by for the second time (never with icount or traces) */
     bool start_stopped;            /* -S */
     const char *cpu;               /* -cpu */

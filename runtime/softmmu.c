@@ -81,6 +81,8 @@ static unsigned set_of(const struct x86_state *s, unsigned access)
 void softmmu_mode(struct vcpu *v)
 {
     unsigned set = set_of(&v->cpu.state, 0);
+    if (v->machine->config.tier == TIER_INTERP)
+        return; /* translated code alone needs them; the host's GS base may be another vCPU's */
     if (v->tcg.read_table != v->mmu.read[set])
         tcg_tables_set(&v->tcg, v->mmu.read[set], v->mmu.write[set]);
 }
@@ -233,6 +235,8 @@ void softmmu_protect(struct vcpu *v, uint64_t ram_page)
     }
 }
 
+void softmmu_close(struct vcpu *v, uint64_t linear, unsigned set) { entry_drop(&v->mmu.write[set][INDEX(linear)]); }
+
 /* --- One access inside one page */
 struct place { uint8_t *host; uint64_t physical; uint64_t ram_page; bool writable_ram; };
 
@@ -270,6 +274,9 @@ static void fill(struct vcpu *v, uint64_t linear, unsigned set, const struct x86
     } else if (writable) {
         mmu->write[set][INDEX(linear)] = addend;
         writer_add(v, at->ram_page, kind, f->count);
+        if (v->machine->check)
+            check_opened(v, base, set);
+        check_page(v, at->ram_page);
     }
     f->count++;
     mmu->fills_since_trim++;
@@ -296,7 +303,7 @@ static bool locate(struct vcpu *v, uint64_t linear, unsigned access, struct plac
     return true;
 }
 
-static uint64_t mmio_read(struct vcpu *v, uint64_t physical, unsigned size)
+uint64_t softmmu_device_read(struct vcpu *v, uint64_t physical, unsigned size)
 {
     v->stats.mmio++;
     enum stats_clock before = stats_enter(v, STATS_devices);
@@ -307,7 +314,7 @@ static uint64_t mmio_read(struct vcpu *v, uint64_t physical, unsigned size)
     return value;
 }
 
-static void mmio_write(struct vcpu *v, uint64_t physical, unsigned size, uint64_t value)
+void softmmu_device_write(struct vcpu *v, uint64_t physical, unsigned size, uint64_t value)
 {
     v->stats.mmio++;
     enum stats_clock before = stats_enter(v, STATS_devices);
@@ -315,6 +322,16 @@ static void mmio_write(struct vcpu *v, uint64_t physical, unsigned size, uint64_
     space_write(pc_memory(v->machine->pc), physical, size, value);
     pthread_mutex_unlock(&v->machine->lock);
     stats_enter(v, before);
+}
+
+static uint64_t mmio_read(struct vcpu *v, uint64_t physical, unsigned size)
+{
+    return (v->machine->check ? check_device_read : softmmu_device_read)(v, physical, size);
+}
+
+static void mmio_write(struct vcpu *v, uint64_t physical, unsigned size, uint64_t value)
+{
+    (v->machine->check ? check_device_write : softmmu_device_write)(v, physical, size, value);
 }
 
 /* Devices see the largest naturally aligned pieces. */
@@ -342,6 +359,7 @@ static void place_read(struct vcpu *v, const struct place *at, unsigned size, ui
 static void place_write(struct vcpu *v, const struct place *at, unsigned size, const uint8_t *from)
 {
     if (at->writable_ram) {
+        check_page(v, at->ram_page);
         tb_written(v, at->ram_page, (unsigned)(at->physical & (PAGE - 1)), size, NULL);
         memcpy(at->host, from, size);
         return;
@@ -431,6 +449,7 @@ static uint8_t *guarded_host(struct vcpu *v, uint64_t linear, unsigned size, uns
     unsigned offset = (unsigned)(linear & (PAGE - 1));
     if (!g)
         return NULL;
+    check_page(v, g->ram_page);
     bool hit = tb_written(v, g->ram_page, offset, size, host_pc);
     if (running)
         *running = hit;
@@ -511,8 +530,10 @@ void *softmmu_pointer(struct x86_cpu *cpu, uint64_t linear, unsigned *size, unsi
         return NULL;
     if (!locate(v, linear, access, &at) || !at.host || (access & IR_WRITE && !at.writable_ram))
         return NULL;
-    if (access & IR_WRITE)
+    if (access & IR_WRITE) {
+        check_page(v, at.ram_page);
         tb_written(v, at.ram_page, (unsigned)(at.physical & (PAGE - 1)), *size, NULL);
+    }
     return at.host;
 }
 
@@ -563,8 +584,10 @@ static uint8_t *walked_host(struct vcpu *v, uint64_t linear, unsigned size, unsi
         return NULL;
     if (access & IR_WRITE && !at.writable_ram)
         return NULL;
-    if (access & IR_WRITE)
+    if (access & IR_WRITE) {
+        check_page(v, at.ram_page);
         *running = tb_written(v, at.ram_page, (unsigned)(linear & (PAGE - 1)), size, host_pc);
+    }
     return at.host;
 }
 
