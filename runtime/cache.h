@@ -1,4 +1,4 @@
-/* cache.h - what the translation cache keeps: recipes of regions, their objects; shared by the runtime and tools/tierce-cache.
+/* cache.h - what the translation cache keeps: recipes of regions, their objects, profiles; shared by the runtime and tools/tierce-cache.
  * A recipe is all that a region is compiled from, without addresses: the same recipe gives the same object, bit for bit.  The recorder
  * makes them while a guest runs, static discovery from files; an object carries its own, so that its guest bytes can be compared before
  * it runs and that `tierce-cache verify` can compile it again. */
@@ -34,5 +34,15 @@ struct recipe *recipe_read(const uint8_t *, size_t, char *error, size_t error_si
 /* Lifts its bytes and compiles them; the object has the key, the ranges with their hashes, and the recipe (section .tierce.recipe).
  * Any thread.  False: error has one line (a block that LLVM regions refuse, bytes that do not lift to their size, ...). */
 bool recipe_compile(const struct x86_model *, const uint64_t translator[2], const struct recipe *, struct llvm_compiled *, char *error, size_t size);
+
+/* A profile: what ran in a run, as a graph of blocks; regions are formed of it later (profile_recipes).  Blocks are the template tier's: one may
+ * go on behind a jump that is not taken.  Where they go, their code says. */
+struct profile_block { uint32_t mode; uint16_t size, page_offset; const uint8_t *bytes; uint64_t pc, count; };
+struct profile { bool icount; struct profile_block *blocks; unsigned block_count; const struct recipe *const *recipes; unsigned recipe_count; /* recorded in detail */ };
+bool profile_write(const struct profile *, uint8_t **out, size_t *size);
+struct profile *profile_read(const uint8_t *, size_t, char *error, size_t error_size); /* freed with free() */
+/* Regions for all blocks that ran at least `least` times: the recorded ones, and what is grown from the graph around the others.
+ * `each` gets a recipe that is valid during the call only; the hottest first; it returns false to end it.  False: out of memory. */
+bool profile_recipes(const struct x86_model *, const struct profile *, uint64_t least, bool (*each)(void *ctx, const struct recipe *), void *ctx);
 
 #endif

@@ -73,6 +73,7 @@ struct tb {
     uint8_t rebuilds, regrown;      /* of its region: for side exits, for ways out that were taken too often */
     uint16_t head;                  /* bytes of the block that a region which begins here would have first; 0: none does */
     uint64_t ran; int32_t counted_from; /* entries before its counter was last set, and to what */
+    bool look_later; uint8_t looks; /* the translation cache has a region for here, but could not install it */
     bool covered;                   /* a region has it inside, which is to do for now; TIER_LLVM: was tried */
     uint16_t copied;                /* bytes of room in `copy` */
     struct tb *hash_next, **hash_prev; /* of the dead: the next one */
@@ -236,6 +237,7 @@ struct machine {
     struct debugger debug;
     struct symbols *symbols;        /* NULL: none were given */
     struct perf *perf;              /* NULL: nobody is told */
+    struct cache *cache;            /* of translations; NULL: none */
     int wake_fd;                    /* wakes the main loop */
     struct watch watches[32]; unsigned watch_count;
     uint64_t written_pages[64]; unsigned written_count; /* of RAM, by other threads; one more than there is room for: any page */
@@ -396,6 +398,15 @@ void regions_break_even(struct vcpu *);                 /* into the stats */
 /* A block left with IR_LEAVE_HOT, at state.rip: what is to be entered instead, or NULL: it is recorded from here on. */
 const void *region_hot(struct vcpu *);
 bool region_covers(const struct vcpu *, const struct tb *); /* some installed one does, though it is not entered there */
+/* cache.c: the translation cache of a machine. */
+bool cache_open(struct machine *, char *error, size_t size); /* true without one, too; false: error has one line */
+void cache_close(struct machine *);                     /* no worker runs any more */
+void cache_look(struct vcpu *, struct tb *);            /* a block that was made, or is looked for again: installs its region */
+void cache_keep(struct llvm_job *);                     /* what was compiled; the worker's thread */
+void cache_tick(struct vcpu *);                         /* in the cpu loop: writes what ran, now and then, on a thread of its own */
+void cache_forgetting(struct vcpu *);                   /* all blocks are about to go */
+void cache_lost(struct vcpu *, struct tb *);            /* its region from there is gone */
+void cache_count(struct vcpu *);                        /* into the stats */
 #else
 static inline bool regions_are_built(void) { return false; }
 static inline bool regions_init(struct vcpu *v) { (void)v; return true; }
@@ -425,6 +436,10 @@ static inline void regions_remapped(struct vcpu *v, bool global) { (void)v, (voi
 static inline void regions_remapped_page(struct vcpu *v, uint64_t linear) { (void)v, (void)linear; }
 static inline const void *region_hot(struct vcpu *v) { (void)v; return NULL; }
 static inline void profile_access(struct vcpu *v, uint64_t address, unsigned size) { (void)v, (void)address, (void)size; }
+static inline bool cache_open(struct machine *m, char *error, size_t size) { (void)m, (void)error, (void)size; return true; }
+static inline void cache_close(struct machine *m) { (void)m; }
+static inline void cache_look(struct vcpu *v, struct tb *tb) { (void)v, (void)tb; }
+static inline void cache_forgetting(struct vcpu *v) { (void)v; }
 static inline bool profile_goes_on(struct vcpu *v) { (void)v; return false; }
 static inline enum ir_leave profile_step(struct vcpu *v) { (void)v; return IR_LEAVE_NEXT; }
 #endif
@@ -442,6 +457,7 @@ void worker_submit(struct vcpu *, struct llvm_job *);
 struct llvm_job *worker_done(struct vcpu *);            /* NULL: none */
 bool worker_has(struct vcpu *, uint64_t phys, uint64_t pc, uint32_t mode); /* a job that has that block */
 void worker_free(struct vcpu *);
+void worker_each(struct vcpu *, void (*each)(void *ctx, const struct llvm_job *), void *ctx); /* that waits; locked */
 void job_compile(struct llvm_job *);
 void job_free(struct llvm_job *);
 /* check*.c: lockstep.  Where machine.check is set, */

@@ -21,6 +21,7 @@ struct llvm_job {
     struct llvm_options options;
     struct llvm_compiled compiled; bool ok; char error[160];
     struct store_key key;
+    const struct object_view *view; /* the object, where it came from the cache; NULL: `compiled` has it */
 };
 
 /* A region that is installed (region.c), and what it and template code know of each other (region_link.c). */
@@ -38,7 +39,7 @@ struct llvm_unit {
     struct tb **watches; unsigned watch_count;
     struct unit_page { uint64_t linear, phys; } *pages; unsigned page_count;
     uint64_t (*members)[2]; unsigned member_count;  /* physical address and PC of its blocks */
-    uint32_t mode; bool global, loops;
+    uint32_t mode; bool global, loops, cached;
     unsigned insns;
     uint64_t cs_base;             /* that `pages` are right for */
     struct area_piece *area;
@@ -63,6 +64,10 @@ uint64_t mode_linear(const struct vcpu *, uint32_t mode, uint64_t pc);
 static inline uint64_t job_linear(const struct vcpu *v, const struct llvm_job *j, uint64_t pc) { return mode_linear(v, j->mode, pc); }
 /* For --stress; its high half is the better one. */
 static inline uint32_t region_random(struct vcpu *v) { return v->regions.random = v->regions.random * 1103515245u + 12345u; }
+/* profile_save.c: what ran; and into the store, with what earlier runs left (any thread). */
+struct profile_taken *profile_take(struct vcpu *); /* NULL: out of memory */
+void profile_taken_free(struct profile_taken *);
+void profile_keep(struct store *, const uint64_t translator[2], struct profile_taken *);
 bool job_same_bytes(struct vcpu *, const struct job_block *); /* as they are in memory now */
 void region_page_count(struct vcpu *, uint64_t linear, int by);
 bool region_is_mapped_so(struct vcpu *, const struct unit_page *, unsigned count);

@@ -403,6 +403,7 @@ void machine_reset_now(struct machine *m)
         machine_end_with(m, MACHINE_ERROR, 1);
     }
     softmmu_flush(&m->vcpu->cpu, X86_FLUSH_ALL, 0);
+    cache_forgetting(m->vcpu);
     tb_flush_all(m->vcpu); /* RAM was loaded afresh */
     if (m->check)
         check_stale(m->check);
@@ -439,6 +440,7 @@ static bool memory_new(struct machine *m, char *error, size_t size)
 
 #ifndef TIERCE_LLVM
 bool machine_is_compiling(struct machine *m) { (void)m; return false; }
+void machine_cache_save(struct machine *m) { (void)m; }
 #endif
 
 const char *tier_name(enum tier t)
@@ -481,6 +483,8 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
     pc_reset(m->pc);
     if (!load_guest(m, error, size) || !signals_install(error, size))
         return false;
+    if (!cache_open(m, error, size))
+        return false;
     return !c->check_interp || (m->check = check_new(m, error, size));
 }
 
@@ -519,8 +523,10 @@ void machine_free(struct machine *m)
     if (!m->is_reference)
         check_free(m->check);
     if (m->vcpu) {
+        machine_cache_save(m);
         if (m->pc)
             tb_store_free(m->vcpu);
+        cache_close(m);
         softmmu_free(m->vcpu);
         stats_free(m->vcpu);
         free(m->vcpu);

@@ -138,6 +138,8 @@ void region_uninstall(struct vcpu *v, struct llvm_unit *u)
     u->head->unit = NULL;
     u->head->ran += u->data.entries;
     region_counter_set(v, u->head, threshold(v));
+    if (u->cached)
+        cache_lost(v, u->head);
     u->head = NULL;
     for (unsigned n = 0; n < u->watch_count; n++)
         if (u->watches[n]->state == TB_LIVE) {
@@ -169,6 +171,7 @@ static void count_in(struct vcpu *v, struct llvm_unit *u)
     for (unsigned n = 0; n < LLVM_CAUSES; n++)
         to[n] += d->exits[n];
     v->stats.region_run += d->insns;
+    v->stats.cache_run += u->cached ? d->insns : 0;
     d->entries = d->insns = 0;
     memset(d->exits, 0, sizeof d->exits);
 }
@@ -177,6 +180,7 @@ void regions_count(struct vcpu *v)
 {
     for (struct llvm_unit *u = v->regions.units; u; u = u->next)
         count_in(v, u);
+    cache_count(v);
 }
 
 void regions_judge(struct vcpu *v, void (*each)(struct vcpu *, const struct region_record *))
@@ -332,8 +336,14 @@ static bool unit_load(struct vcpu *v, struct llvm_unit *u, const struct llvm_job
     return u->area;
 }
 
-static void count_new(struct vcpu *v, const struct object_view *view)
+static void count_new(struct vcpu *v, const struct llvm_job *j, const struct object_view *view)
 {
+    if (j->view) {
+        v->stats.cache_hits++;
+        v->stats.cache_insns += view->meta.guest_insns;
+        v->stats.cache_bytes += view->text_size;
+        return;
+    }
     v->stats.regions++;
     v->stats.region_insns += view->meta.guest_insns;
     v->stats.region_bytes += view->text_size;
@@ -347,6 +357,7 @@ static struct tb *install(struct vcpu *v, const struct llvm_job *j, const struct
         return NULL;
     if (head->unit)
         region_uninstall(v, head->unit);
+    u->cached = j->view;
     if (!unit_describe(v, u, j) || !unit_load(v, u, j, view)) {
         u->page_count = 0;
         unit_free(v, u);
@@ -362,7 +373,7 @@ static struct tb *install(struct vcpu *v, const struct llvm_job *j, const struct
     v->regions.units = u;
     tcg_redirect(v->tbs.buffer, &head->code, u->enter);
     region_unlink(v, head); /* what led to the block shall lead here */
-    count_new(v, view);
+    count_new(v, j, view);
     u->record.compile_ns = j->compiled.build_ns + j->compiled.pass_ns + j->compiled.emit_ns;
     if (j->hot_ns)
         stats_value(v, SPREAD_region_wait_ms, (double)(machine_host_ns() - j->hot_ns) / 1e6);
@@ -376,6 +387,8 @@ struct tb *region_install(struct vcpu *v, struct llvm_job *j)
 {
     struct object_view view;
     char error[120];
+    if (j->view)
+        return install(v, j, j->view);
     v->stats.regions_failed += !j->ok;
     v->stats.region_build_ns += j->compiled.build_ns;
     v->stats.region_pass_ns += j->compiled.pass_ns;
@@ -505,7 +518,11 @@ const void *region_hot(struct vcpu *v)
     if (tb->unit)
         return revalidated(v, tb);
     region_counter_set(v, tb, threshold(v));
-    if (v->regions.recorder)
+    if (tb->look_later)
+        cache_look(v, tb);
+    if (tb->unit)
+        return revalidated(v, tb);
+    if (tb->look_later || v->regions.recorder)
         return tcg_body(&tb->code);
     struct llvm_unit *left = outgrown(tb);
     if (left) {
@@ -544,6 +561,7 @@ void regions_serve(struct vcpu *v)
         return;
     if (v->machine->config.stress && v->regions.units && (region_random(v) >> 16) % 4096 == 0)
         region_uninstall(v, v->regions.units); /* thrown away at random */
+    cache_tick(v);
     if (v->regions.dead)
         regions_reap(v);
     while ((j = worker_done(v))) {

@@ -13,7 +13,7 @@ enum tier { TIER_INTERP, TIER_TCG,
 const char *tier_name(enum tier); /* as --tier has it; NULL: no tier */
 enum trace { TRACE_IN_ASM = 1, TRACE_IR = 2, TRACE_IR_OPT = 4, TRACE_OUT_ASM = 8, TRACE_INT = 16, TRACE_EXEC = 32, TRACE_CPU = 64, TRACE_MMU = 128, TRACE_NOCHAIN = 256,
              TRACE_LLVM_IR = 512, TRACE_LLVM_OPT = 1024, TRACE_LLVM_ASM = 2048 };
-enum { TRACE_RANGES = 8, SYMBOL_FILES = 16 };
+enum { TRACE_RANGES = 8, SYMBOL_FILES = 16, CACHE_LAYERS = 8 };
 struct trace_range { uint64_t first, last; };
 struct machine;
 struct machine_config {
@@ -39,6 +39,14 @@ struct machine_config {
     uint16_t debug_exit_port, debug_exit_size; /* hw.h */
     bool stats;
     size_t code_buffer_size;       /* 0: default */
+    struct machine_cache {         /* of translations, for TIER_TIERED */
+        const char *path;          /* its directory; NULL: there is none */
+        bool named;                /* the user did: where it cannot be used, that is an error; else one says so, and the run goes on without */
+        const char *layers[CACHE_LAYERS]; unsigned layer_count; /* read-only ones beneath */
+        const char *remote;        /* NULL, or as store.h has it */
+        uint64_t max_bytes;        /* 0: default */
+        bool preload;
+    } cache;
     uint64_t raw_entry;            /* tests: a flat image loaded at this physical address and entered there in... see raw_mode */
     const uint8_t *raw_image; size_t raw_size; int raw_mode; /* 16, 32 or 64 */
 };
@@ -46,6 +54,7 @@ struct machine_config {
 struct machine *machine_new(const struct machine_config *, char *error, size_t error_size, bool *usage);
 void machine_free(struct machine *);          /* waits for what LLVM compiles now, some tens of milliseconds */
 bool machine_is_compiling(struct machine *);  /* it would have to wait; of a machine that has ended */
+void machine_cache_save(struct machine *);    /* what machine_free would leave in the translation cache; of a machine that has ended */
 enum machine_end { MACHINE_POWER_OFF, MACHINE_RESET_END, MACHINE_QUIT, MACHINE_DEBUG_EXIT, MACHINE_ERROR };
 /* Starts the vCPU thread and runs the main loop on the caller's thread until the machine ends. */
 enum machine_end machine_run(struct machine *, int *exit_status);

@@ -575,6 +575,7 @@ static struct tb *tb_make(struct vcpu *v, uint64_t phys, uint64_t linear, unsign
     v->stats.blocks++;
     v->stats.block_insns += tb->insns;
     v->stats.block_bytes += tb->bytes;
+    cache_look(v, tb);
     return tb;
 }
 

@@ -97,6 +97,7 @@ static void *worker_thread(void *arg)
         w->running = j;
         pthread_mutex_unlock(&w->lock);
         job_compile(j);
+        cache_keep(j);
         again_keep(w, j);
         pthread_mutex_lock(&w->lock);
         w->running = NULL;
@@ -220,6 +221,17 @@ bool machine_is_compiling(struct machine *m)
     bool busy = w->running;
     pthread_mutex_unlock(&w->lock);
     return busy;
+}
+
+void worker_each(struct vcpu *v, void (*each)(void *ctx, const struct llvm_job *), void *ctx)
+{
+    struct worker *w = v->regions.worker;
+    if (!w)
+        return;
+    pthread_mutex_lock(&w->lock);
+    for (const struct llvm_job *j = w->waiting; j; j = j->next)
+        each(ctx, j);
+    pthread_mutex_unlock(&w->lock);
 }
 
 static void jobs_free(struct llvm_job *j)
