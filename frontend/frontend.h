@@ -41,6 +41,27 @@ enum x86_mode {
     X86_MODE_X87_TRAPS = 1u << 31,  /* some x87 exception is unmasked: x87 goes by the slow, checking way */
 };
 
+/* seg_attr bits */
+enum x86_attr { X86_ATTR_TYPE = 15, X86_ATTR_ACCESSED = 1, X86_ATTR_WRITABLE = 2 /* data */, X86_ATTR_READABLE = 2 /* code */,
+                X86_ATTR_DOWN = 4 /* data */, X86_ATTR_CONFORMING = 4 /* code */, X86_ATTR_CODE = 8, X86_ATTR_S = 16,
+                X86_ATTR_DPL_SHIFT = 5, X86_ATTR_P = 1 << 7, X86_ATTR_L = 1 << 13, X86_ATTR_DB = 1 << 14,
+                X86_ATTR_G = 1 << 15, X86_ATTR_NULL = 1 << 16 };
+/* x87 control word: bits that it has, bits that read as one */
+enum x86_fcw { X86_FCW_VALID = 0x1f3f, X86_FCW_ONES = 0x40 };
+/* EFLAGS and control register bits */
+enum x86_eflags_bits { X86_EFLAGS_CF = 1, X86_EFLAGS_PF = 4, X86_EFLAGS_AF = 16, X86_EFLAGS_ZF = 64, X86_EFLAGS_SF = 128,
+                X86_EFLAGS_TF = 0x100, X86_EFLAGS_IF = 0x200, X86_EFLAGS_DF = 0x400, X86_EFLAGS_OF = 0x800,
+                X86_EFLAGS_IOPL = 0x3000, X86_EFLAGS_NT = 0x4000, X86_EFLAGS_RF = 0x10000, X86_EFLAGS_VM = 0x20000,
+                X86_EFLAGS_AC = 0x40000, X86_EFLAGS_VIF = 0x80000, X86_EFLAGS_VIP = 0x100000, X86_EFLAGS_ID = 0x200000 };
+enum x86_cr0_bits { X86_CR0_PE = 1, X86_CR0_MP = 2, X86_CR0_EM = 4, X86_CR0_TS = 8, X86_CR0_ET = 16, X86_CR0_NE = 32,
+                X86_CR0_WP = 0x10000, X86_CR0_AM = 0x40000, X86_CR0_NW = 0x20000000, X86_CR0_CD = 0x40000000 };
+#define X86_CR0_PG 0x80000000u
+enum x86_cr4_bits { X86_CR4_VME = 1, X86_CR4_PVI = 2, X86_CR4_TSD = 4, X86_CR4_DE = 8, X86_CR4_PSE = 16, X86_CR4_PAE = 32,
+                X86_CR4_MCE = 64, X86_CR4_PGE = 128, X86_CR4_PCE = 256, X86_CR4_OSFXSR = 512, X86_CR4_OSXMMEXCPT = 1024,
+                X86_CR4_UMIP = 2048, X86_CR4_FSGSBASE = 0x10000, X86_CR4_PCIDE = 0x20000, X86_CR4_OSXSAVE = 0x40000,
+                X86_CR4_SMEP = 0x100000, X86_CR4_SMAP = 0x200000 };
+enum x86_efer_bits { X86_EFER_SCE = 1, X86_EFER_LME = 0x100, X86_EFER_LMA = 0x400, X86_EFER_NXE = 0x800 };
+
 struct x86_model;
 struct x86_cpu;
 enum x86_flush { X86_FLUSH_ALL, X86_FLUSH_NON_GLOBAL, X86_FLUSH_PAGE };
@@ -146,12 +167,18 @@ bool x86_fetch_check(struct x86_cpu *, uint64_t linear);
 bool x86_translate_debug(struct x86_cpu *, uint64_t linear, uint64_t *physical);
 
 /* --- CPU models */
-const struct x86_model *x86_model_find(const char *spec, char *error, size_t size); /* "x86-64-v2,+aes,-cx16"; caller frees with x86_model_free; NULL: error says why */
+struct x86_model *x86_model_find(const char *spec, char *error, size_t size); /* "x86-64-v2,+aes,-cx16"; caller frees with x86_model_free; NULL: error says why */
 void x86_model_free(const struct x86_model *);
 void x86_model_list(FILE *);
 /* All of the model that the lifter looks at: a byte (0 or 1) a feature; returns how many there are. */
 size_t x86_model_features(const struct x86_model *, uint8_t *to, size_t room);
+/* Takes away the features that `has` says no to; their words, with a space before each, go to `removed`. */
+void x86_model_restrict(struct x86_model *, bool (*has)(void *ctx, uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit), void *ctx,
+                        char *removed, size_t size);
 bool x86_model_has(const struct x86_model *, unsigned feature); /* enum in frontend/internal.h */
 void x86_cpuid(const struct x86_cpu *, uint32_t leaf, uint32_t subleaf, uint32_t out[4]); /* EAX EBX ECX EDX */
+/* RDMSR, WRMSR; false: #GP. */
+bool x86_msr_read(struct x86_cpu *, uint32_t msr, uint64_t *value);
+bool x86_msr_write(struct x86_cpu *, uint32_t msr, uint64_t value);
 
 #endif

@@ -92,7 +92,7 @@ static bool set_words(struct x86_model *m, const char *spec, char *error, size_t
     return true;
 }
 
-const struct x86_model *x86_model_find(const char *spec, char *error, size_t size)
+struct x86_model *x86_model_find(const char *spec, char *error, size_t size)
 {
     size_t length = strcspn(spec, ",");
     for (unsigned i = 0; i < BASES; i++) {
@@ -111,6 +111,21 @@ const struct x86_model *x86_model_find(const char *spec, char *error, size_t siz
     }
     snprintf(error, size, "-cpu: unknown model '%.*s'; accepted: x86-64-v2, qemu64, pentium3, 486", (int)length, spec);
     return NULL;
+}
+
+void x86_model_restrict(struct x86_model *m, bool (*has)(void *, uint32_t, uint32_t, unsigned, unsigned), void *ctx, char *removed, size_t size)
+{
+    size_t at = 0;
+    if (size)
+        *removed = 0;
+    for (unsigned i = 1; i < X86_FEATURE_COUNT; i++) {
+        const struct feature *f = &features[i];
+        if (!m->has[i] || has(ctx, f->leaf, f->subleaf, f->reg, f->bit))
+            continue;
+        m->has[i] = false;
+        int n = at < size ? snprintf(removed + at, size - at, " %s", f->text) : 0;
+        at += n > 0 ? (size_t)n : 0;
+    }
 }
 
 void x86_model_free(const struct x86_model *m) { free((void *)m); }

@@ -78,7 +78,7 @@ static bool is_apic(const struct x86_cpu *cpu, uint32_t msr)
     return x86_model_has(cpu->model, needs);
 }
 
-/* The features of which one at least must be there for an MSR of read_msr's and write_msr's own. */
+/* The features of which one at least must be there for an MSR of x86_msr_read's and x86_msr_write's own. */
 static bool own_msr(const struct x86_cpu *cpu, uint32_t msr)
 {
     static const struct { uint32_t msr; uint8_t features[3]; } rows[] = {
@@ -93,7 +93,7 @@ static bool own_msr(const struct x86_cpu *cpu, uint32_t msr)
 
 static uint64_t tsc_now(struct x86_cpu *cpu) { return cpu->bus->tsc(cpu) + cpu->state.tsc_offset; }
 
-static bool read_msr(struct x86_cpu *cpu, uint32_t msr, uint64_t *v)
+bool x86_msr_read(struct x86_cpu *cpu, uint32_t msr, uint64_t *v)
 {
     struct x86_state *s = &cpu->state;
     const struct plain *p = plain_find(cpu, msr);
@@ -157,7 +157,7 @@ static bool write_plain(struct x86_state *s, const struct plain *p, uint64_t v)
     return true;
 }
 
-static bool write_msr(struct x86_cpu *cpu, uint32_t msr, uint64_t v)
+bool x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t v)
 {
     struct x86_state *s = &cpu->state;
     const struct plain *p = plain_find(cpu, msr);
@@ -196,7 +196,7 @@ X86_HELPER_FN(rdmsr)
 {
     uint64_t v = 0;
     struct x86_cpu *c86 = cpu;
-    if (!read_msr(c86, (uint32_t)a, &v))
+    if (!x86_msr_read(c86, (uint32_t)a, &v))
         x86_raise_error(c86, X86_GP, 0);
     return v;
 }
@@ -205,7 +205,7 @@ X86_HELPER_FN(rdmsr)
 X86_HELPER_FN(wrmsr)
 {
     struct x86_cpu *c86 = cpu;
-    if (!write_msr(c86, (uint32_t)a, b))
+    if (!x86_msr_write(c86, (uint32_t)a, b))
         return fault_code(c86, X86_GP, 0);
     sys_mode_changed(c86);
     return 0;

@@ -88,6 +88,7 @@ struct region { uint64_t base, size; enum region_kind kind; uint8_t *host; struc
 struct address_space {
     struct region *regions;    /* the latest added lies on top */
     const struct region *last; /* the last memory hit */
+    unsigned generation;       /* another when the regions are others */
     void (*written)(void *ctx, const uint8_t *host, uint64_t size); void *written_ctx; /* told before a device writes to RAM; may be NULL */
 };
 bool space_add_memory(struct address_space *, enum region_kind, uint64_t base, uint64_t size, uint8_t *host, const char *name);

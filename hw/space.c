@@ -13,6 +13,7 @@ static bool add(struct address_space *s, struct region r)
     new->next = s->regions;
     s->regions = new;
     s->last = NULL;
+    s->generation++;
     return true;
 }
 
@@ -36,6 +37,7 @@ void space_remove(struct address_space *s, uint64_t base, struct device *device)
             break;
         }
     s->last = NULL;
+    s->generation++;
 }
 
 static bool holds(const struct region *r, uint64_t address) { return address - r->base < r->size; }

@@ -29,7 +29,7 @@ static struct check_page *page_find(struct check *c, uint32_t page)
     return &c->pages[c->page_count - 1];
 }
 
-static void image_keep(struct check *c, uint64_t ram_page, const uint8_t *bytes)
+void check_image_keep(struct check *c, uint64_t ram_page, const uint8_t *bytes)
 {
     struct check_page *p = page_find(c, (uint32_t)ram_page);
     c->images = check_room(c->images, c->image_count, &c->image_room, PAGE);
@@ -45,7 +45,7 @@ void check_page_written(struct vcpu *v, uint64_t ram_page)
     if (c->role == CHECK_IDLE || c->marks[ram_page] & mark)
         return;
     if (mark == MARK_REFERENCE)
-        image_keep(c, ram_page, c->reference->ram + ram_page * PAGE);
+        check_image_keep(c, ram_page, c->reference->ram + ram_page * PAGE);
     else
         page_find(c, (uint32_t)ram_page);
     c->marks[ram_page] |= mark;
@@ -181,7 +181,7 @@ void check_replay(struct check *c, int64_t insns, bool faults)
 {
     struct vcpu *v = c->reference->vcpu;
     if (c->action == VCPU_STEP)
-        vcpu_run(v, insns, faults);
+        vcpu_run(v, c->reference->accel && check_accel_replay(c, insns) ? 0 : insns, faults);
     else
         vcpu_deliver(v, c->action, c->vector);
 }
@@ -210,6 +210,8 @@ void check_end(struct vcpu *v)
 }
 
 /* --- Comparing */
+const char *check_reference_name(const struct check *c) { return c->reference->accel ? c->reference->config.accel->name : "interpreter"; }
+
 /* What belongs to a tier, and what faults of before left behind, is made equal. */
 static void state_level(struct x86_state *to, const struct x86_state *from)
 {
@@ -276,8 +278,8 @@ static bool only_walked(struct check *c, uint64_t offset, uint64_t *reference, c
     const uint64_t marks = 0x0000006000000060ull; /* A and D, of entries of 4 bytes too */
     if ((*reference ^ *tier) & ~marks)
         return false;
-    for (size_t i = 0; i < c->walked_count; i++)
-        if (!((c->walked[i] ^ offset) & ~7ull)) {
+    for (size_t i = 0; i < c->walked_count || c->reference->accel; i++) /* an accelerator does not tell where it walked */
+        if (c->reference->accel || !((c->walked[i] ^ offset) & ~7ull)) {
             *reference = *tier;
             c->machine->vcpu->stats.check_walks++;
             return true;
@@ -296,7 +298,7 @@ static bool page_differs(struct check *c, FILE *f, uint64_t page)
         if (a[i] == b[i] || only_walked(c, page * PAGE + 8 * i, &b[i], &a[i]))
             continue;
         if (f && !differs)
-            fprintf(f, "  RAM at offset %#lx: %016lx, interpreter %016lx\n", (unsigned long)(page * PAGE + 8 * i), a[i], b[i]);
+            fprintf(f, "  RAM at offset %#lx: %016lx, %s %016lx\n", (unsigned long)(page * PAGE + 8 * i), a[i], check_reference_name(c), b[i]);
         differs = true;
     }
     return differs;
@@ -310,7 +312,7 @@ static bool log_differs(const struct check *c, FILE *f)
     if (f) {
         fprintf(f, "  asked of the machine: ");
         check_print_event(f, c->event_at < c->event_count ? &c->events[c->event_at] : &none);
-        fprintf(f, ", interpreter: ");
+        fprintf(f, ", %s: ", check_reference_name(c));
         check_print_event(f, c->parted ? &c->asked : &none);
         fputc('\n', f);
     }
@@ -324,7 +326,7 @@ bool check_differs(struct check *c, FILE *f)
     bool differs = log_differs(c, f);
     if (differs && !f)
         return true;
-    differs |= state_differs(f, "interpreter", &c->after, s);
+    differs |= state_differs(f, check_reference_name(c), &c->after, s);
     for (size_t i = 0; i < c->page_count && (f || !differs); i++)
         differs |= page_differs(c, f, c->pages[i].page);
     return differs;
@@ -360,7 +362,7 @@ static struct machine *reference_new(const struct machine *m, char *error, size_
     bool usage;
     struct machine_config config = { /* icount: it runs as many instructions as it is told to */
         .ram_size = c->ram_size, .tier = TIER_INTERP, .icount = true, .cpu = c->cpu, .kernel = c->kernel, .initrd = c->initrd, .append = c->append,
-        .raw_entry = c->raw_entry, .raw_image = c->raw_image, .raw_size = c->raw_size, .raw_mode = c->raw_mode, .trace_file = c->trace_file,
+        .raw_entry = c->raw_entry, .raw_image = c->raw_image, .raw_size = c->raw_size, .raw_mode = c->raw_mode, .accel = c->check_accel ? c->accel : NULL, .trace_file = c->trace_file,
     };
     return machine_new(&config, error, size, &usage);
 }

@@ -76,7 +76,12 @@ static inline struct x86_state check_state_of(const struct vcpu *v)
 void check_replay(struct check *, int64_t insns, bool faults); /* the reference does the interval's action */
 /* Prints how they differ, f NULL: does not; false: they are equal. */
 bool check_differs(struct check *, FILE *f);
+void check_image_keep(struct check *, uint64_t ram_page, const uint8_t *bytes); /* what the reference had there before */
+const char *check_reference_name(const struct check *);
 void *check_room(void *array, size_t count, size_t *room, size_t size); /* for one more */
+
+/* check_accel.c: false: nothing was done, the interpreter is to. */
+bool check_accel_replay(struct check *, int64_t insns);
 
 /* check_log.c */
 void check_bus_make(struct x86_bus *);

@@ -141,8 +141,8 @@ void check_report(struct check *c)
 {
     static const char *const actions[] = {"instructions", "the delivery of a fault", "the delivery of an NMI", "the delivery of an interrupt"};
     FILE *f = file_of(c);
-    fprintf(f, "tierce: --check: the tier and the interpreter differ in interval %lu, after %lu instructions in all.\nThe interval: from %04x:%lx to %04x:%lx, ",
-            c->machine->vcpu->stats.check_intervals, c->machine->vcpu->stats.check_insns, c->before.seg_sel[X86_CS], c->before.rip,
+    fprintf(f, "tierce: --check: the tier and %s differ in interval %lu, after %lu instructions in all.\nThe interval: from %04x:%lx to %04x:%lx, ",
+            c->reference->accel ? check_reference_name(c) : "the interpreter", c->machine->vcpu->stats.check_intervals, c->machine->vcpu->stats.check_insns, c->before.seg_sel[X86_CS], c->before.rip,
             c->after.seg_sel[X86_CS], c->after.rip);
     if (c->action == VCPU_STEP)
         fprintf(f, "%ld ", c->ran);
@@ -159,8 +159,8 @@ void check_report_memory(struct check *c, uint64_t ram_offset)
     unsigned i = 0;
     while (a[i] == b[i])
         i++;
-    fprintf(file_of(c), "tierce: --check: RAM at offset %#lx differs: %016lx, interpreter %016lx.\n"
+    fprintf(file_of(c), "tierce: --check: RAM at offset %#lx differs: %016lx, %s %016lx.\n"
             "Some time in the last %llu instructions something wrote there that no store of the guest explains.\n",
-            ram_offset + 8 * i, a[i], b[i], CHECK_SCAN);
+            ram_offset + 8 * i, a[i], check_reference_name(c), b[i], CHECK_SCAN);
     end(c);
 }

@@ -72,7 +72,11 @@ void vcpu_kick(struct machine *m)
     if (m->vcpu)
         __atomic_store_n(&m->vcpu->cpu.state.stop, 1, __ATOMIC_SEQ_CST);
     pthread_cond_broadcast(&m->wake_vcpu);
+    if (m->accel)
+        m->config.accel->kick(m->accel);
 }
+
+bool vcpu_is_between(const struct x86_state *s) { return s->faulted || s->shadow == 2 || s->debug_hits; }
 
 static bool interrupt_open(const struct x86_state *s) { return s->eflags & 1 << 9 && !s->shadow; }
 
@@ -123,7 +127,7 @@ static bool wake_reason(struct vcpu *v)
 
 /* Sleeps until an interrupt, a request or the next alarm; the alarm is run right here, which saves a thread
  * switch for each timer tick of an idle guest. */
-static void wait_halted(struct vcpu *v)
+void vcpu_wait_halted(struct vcpu *v)
 {
     struct machine *m = v->machine;
     enum stats_clock before = stats_enter(v, STATS_idle);
@@ -152,7 +156,7 @@ static void wait_halted(struct vcpu *v)
 }
 
 /* --- Requests from other threads.  False: the machine ends. */
-static bool serve_requests(struct vcpu *v)
+bool vcpu_serve_requests(struct vcpu *v)
 {
     struct machine *m = v->machine;
     bool go_on = true;
@@ -187,6 +191,7 @@ static bool serve_requests(struct vcpu *v)
 
 /* --- Instruction counting: virtual time advances by what was run, alarms fire on this thread. */
 #define ICOUNT_NS 1u
+#define CHECK_ACCEL_SLICE 500 /* each of them is an exit */
 #define CHECK_SLICE 10000 /* instructions of an interval of --check, at most: so many are repeated where they differ */
 /* Where nothing has been looked at yet: what an alarm raises is taken at the instruction that it goes off at, not where the code next
  * looks for it. */
@@ -207,8 +212,8 @@ static int64_t slice_to_alarm(struct machine *m)
 static void icount_begin(struct vcpu *v)
 {
     struct machine *m = v->machine;
-    int64_t slice = m->config.icount ? slice_to_alarm(m) : CHECK_SLICE;
-    v->icount_slice = m->check && slice > CHECK_SLICE ? CHECK_SLICE : slice;
+    int64_t most = m->config.check_accel ? CHECK_ACCEL_SLICE : CHECK_SLICE, slice = m->config.icount ? slice_to_alarm(m) : most;
+    v->icount_slice = m->check && slice > most ? most : slice;
     v->cpu.state.icount = v->icount_slice;
 }
 static void icount_end(struct vcpu *v)
@@ -253,7 +258,7 @@ static void after_single(struct vcpu *v, uint32_t mode, enum ir_leave leave)
         x86_debug_trap(&v->cpu, hits);
 }
 
-static enum ir_leave run_single(struct vcpu *v)
+enum ir_leave vcpu_run_single(struct vcpu *v)
 {
     unsigned insns;
     uint32_t mode = v->cpu.state.mode;
@@ -312,7 +317,7 @@ static enum ir_leave run_block(struct vcpu *v, struct tb *tb, int *exit)
     return leave;
 }
 
-static void deliver_fault(struct vcpu *v)
+void vcpu_deliver_fault(struct vcpu *v)
 {
     v->stats.faults++;
     deliver(v, VCPU_FAULT, 0);
@@ -338,12 +343,12 @@ static void step(struct vcpu *v, struct tb **last, int *exit)
     if (mode & INTERPRETED_MODES) {
         if (trace)
             trace_cpu(v, NULL);
-        run_single(v);
+        vcpu_run_single(v);
         return;
     }
     if (v->regions.recorder && !(mode & X86_MODE_SHADOW) && profile_goes_on(v)) {
         if (left_to_interpreter(s, profile_step(v)))
-            run_single(v);
+            vcpu_run_single(v);
         return;
     }
     const struct ir_block *once = NULL;
@@ -361,7 +366,7 @@ static void step(struct vcpu *v, struct tb **last, int *exit)
     enum ir_leave leave = tb ? run_block(v, tb, exit) : vcpu_run_once(v, once);
     uint64_t misses = v->stats.tlb_misses;
     if (left_to_interpreter(s, leave))
-        run_single(v);
+        vcpu_run_single(v);
     else if (mode & X86_MODE_SHADOW)
         after_single(v, mode, leave);
     else if (*exit >= 0)
@@ -395,7 +400,7 @@ static bool debug_step(struct vcpu *v)
 {
     enum debug_run run = debug_before_instruction(v);
     if (run == DEBUG_RUN_ALONE) {
-        run_single(v);
+        vcpu_run_single(v);
         if (!v->cpu.state.faulted)
             debug_after_instruction(v); /* else when the fault is delivered */
     }
@@ -434,7 +439,8 @@ static void run(struct vcpu *v, struct tb **last, int *exit)
         icount_end(v);
 }
 
-static void vcpu_loop(struct vcpu *v)
+/* True: the accelerator is to go on; false: the machine ends. */
+static bool vcpu_loop(struct vcpu *v)
 {
     struct machine *m = v->machine;
     struct x86_state *s = &v->cpu.state;
@@ -445,9 +451,11 @@ static void vcpu_loop(struct vcpu *v)
             icount_alarms(m);
         if (__atomic_exchange_n(&s->stop, 0, __ATOMIC_SEQ_CST) || atomic_load(&m->requests)) {
             last = NULL;
-            if (atomic_load(&m->requests) && !serve_requests(v))
-                return;
+            if (atomic_load(&m->requests) && !vcpu_serve_requests(v))
+                return false;
         }
+        if (m->config.tier == TIER_KVM && accel_is_due(v))
+            return true;
         if (v->tbs.dead) {
             last = NULL;
             tb_reap(v);
@@ -455,7 +463,7 @@ static void vcpu_loop(struct vcpu *v)
         regions_serve(v);
         if (s->faulted) {
             last = NULL;
-            deliver_fault(v);
+            vcpu_deliver_fault(v);
             debug_after_instruction(v);
             continue;
         }
@@ -477,7 +485,7 @@ static void vcpu_loop(struct vcpu *v)
             continue;
         }
         if (s->halted) {
-            wait_halted(v);
+            vcpu_wait_halted(v);
             continue;
         }
         run(v, &last, &exit);
@@ -492,7 +500,8 @@ void *vcpu_thread(void *arg)
     softmmu_mode(v);
     stats_thread_begin(v);
     sample_begin(v);
-    vcpu_loop(v);
+    while (v->machine->config.tier == TIER_KVM && accel_is_due(v) ? accel_loop(v) : vcpu_loop(v))
+        ;
     if (v->machine->check)
         check_finish(v->machine->check);
     sample_end(v);

@@ -195,6 +195,7 @@ struct vcpu {
     struct ir_guest guest;          /* x86_guest, whose helpers are timed where measuring */
     struct ir_helper *timed_helpers;
     pthread_t thread; bool started;
+    bool away;                      /* the accelerator runs the guest: its state is there (accel.c); written with the machine locked */
     int64_t icount_slice;           /* what state.icount was set to */
 };
 _Static_assert(offsetof(struct vcpu, cpu) == sizeof(struct tcg_context), "the context lies right before the state");
@@ -211,6 +212,7 @@ struct debugger {
     void (*stopped)(void *, const struct machine_stop *); void *ctx;
 };
 
+#define TSC_KHZ 1000000u         /* of the guest's TSC, where no accelerator has it otherwise */
 enum request { REQUEST_QUIT = 1, REQUEST_STOP = 2, REQUEST_RESET = 4, REQUEST_RAM = 32 /* machine_ram_noted */ };
 struct watch { int fd; short events; void (*ready)(void *, short); void *ctx; };
 struct machine {
@@ -218,7 +220,7 @@ struct machine {
     struct vcpu *vcpu;
     struct pc *pc;
     uint8_t *ram; int ram_fd;
-    const struct x86_model *model;
+    struct x86_model *model;
     struct { uint8_t *bytes; size_t size; } kernel, initrd;
 
     pthread_mutex_t lock;           /* devices, clock, requests */
@@ -232,6 +234,8 @@ struct machine {
     uint64_t icount_ns;             /* virtual time under icount */
     uint64_t random;                /* state of its generator */
     bool owns_trace_file;
+    void *accel;                    /* of config.accel, which is NULL where there is none */
+    uint64_t tsc_khz;               /* of the guest's TSC */
     struct check *check; bool is_reference; /* --check; is_reference: of another machine, in the interpreter tier (check.h) */
     pthread_mutex_t trace_lock;     /* the trace's file, where more than one line belongs together: the compiling thread prints too */
     struct debugger debug;
@@ -304,6 +308,7 @@ void tb_first_drop(struct vcpu *);          /* the IR that is kept of what ran o
 void tb_evict_at(struct vcpu *, uint64_t linear); /* those whose bytes may include that one */
 void tb_mode_changed(struct vcpu *);        /* state.mode or CS is new: the jump table is made to follow */
 void tb_flush_all(struct vcpu *);
+void tb_suspect_all(struct vcpu *);         /* any of their bytes may have changed */
 void tb_reap(struct vcpu *);                /* frees dead blocks; no block may be running */
 void tb_jumps_clear(struct vcpu *);
 void tb_jumps_clear_local(struct vcpu *);   /* those that go with a CR3 write */
@@ -347,7 +352,18 @@ void vcpu_deliver(struct vcpu *, enum vcpu_action, unsigned vector);
 /* Translated code counts the instructions that it runs. */
 static inline bool machine_counts(const struct machine *m) { return m->config.icount || m->check; }
 void vcpu_kick(struct machine *);
+bool vcpu_is_between(const struct x86_state *); /* something is pending of an instruction that was run already: no moment to change the tier */
+enum ir_leave vcpu_run_single(struct vcpu *);   /* one instruction, in the interpreter */
+void vcpu_deliver_fault(struct vcpu *);         /* the one that is pending */
+void vcpu_wait_halted(struct vcpu *);           /* sleeps until an interrupt, a request or the next alarm */
+bool vcpu_serve_requests(struct vcpu *);        /* of other threads; false: the machine ends */
 uint64_t vcpu_icount_now(struct machine *);
+
+/* accel.c: the loop in TIER_KVM.  True: it is for the tiers to go on; false: the machine ends. */
+bool accel_loop(struct vcpu *);
+bool accel_is_due(const struct vcpu *);     /* the accelerator is to go on, and can: nothing is pending in the state */
+void accel_get(struct vcpu *);              /* the state is here again, if it was away */
+bool accel_put(struct vcpu *);              /* the state is there; false: it cannot be, and the machine ends */
 
 /* machine.c */
 void machine_ram_written(void *machine, const uint8_t *host, uint64_t size); /* before a device writes RAM; lock held, any thread */

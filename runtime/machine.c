@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#define TSC_PER_NS 1u            /* the guest's TSC runs at 1 GHz */
 #define CODE_BUFFER (48u << 20)
 
 /* --- The CPU's side of the machine (struct x86_bus) */
@@ -54,24 +53,15 @@ static bool bus_phys_cas(struct x86_cpu *cpu, uint64_t physical, unsigned size, 
 static uint32_t bus_io_read(struct x86_cpu *cpu, uint16_t port, unsigned size)
 {
     struct machine *m = machine_of(cpu);
-    m->vcpu->stats.port_io++;
-    enum stats_clock before = stats_enter(m->vcpu, STATS_devices);
-    pthread_mutex_lock(&m->lock);
-    uint32_t value = (uint32_t)space_read(pc_io(m->pc), port, size);
-    pthread_mutex_unlock(&m->lock);
-    stats_enter(m->vcpu, before);
+    uint32_t value = 0;
+    machine_port(m, false, port, size, 1, &value);
     return value;
 }
 
 static void bus_io_write(struct x86_cpu *cpu, uint16_t port, unsigned size, uint32_t value)
 {
     struct machine *m = machine_of(cpu);
-    m->vcpu->stats.port_io++;
-    enum stats_clock before = stats_enter(m->vcpu, STATS_devices);
-    pthread_mutex_lock(&m->lock);
-    space_write(pc_io(m->pc), port, size, value);
-    pthread_mutex_unlock(&m->lock);
-    stats_enter(m->vcpu, before);
+    machine_port(m, true, port, size, 1, &value);
 }
 
 static int bus_interrupt_take(struct x86_cpu *cpu)
@@ -131,7 +121,12 @@ static bool bus_ferr(struct x86_cpu *cpu, bool level)
     return ignne;
 }
 
-static uint64_t bus_tsc(struct x86_cpu *cpu) { return machine_now(machine_of(cpu)) * TSC_PER_NS; }
+static uint64_t bus_tsc(struct x86_cpu *cpu)
+{
+    struct machine *m = machine_of(cpu);
+    uint64_t now = machine_now(m);
+    return m->tsc_khz == TSC_KHZ ? now : (uint64_t)((unsigned __int128)now * m->tsc_khz / 1000000u);
+}
 /* From the host; a counted run, which must repeat exactly, draws from a generator of its own (splitmix64). */
 static uint64_t bus_random(struct x86_cpu *cpu)
 {
@@ -148,7 +143,8 @@ static uint64_t bus_random(struct x86_cpu *cpu)
 static uint64_t tsc_to_ns(void *ctx, uint64_t tsc)
 {
     struct machine *m = ctx;
-    return (tsc - m->vcpu->cpu.state.tsc_offset) / TSC_PER_NS;
+    uint64_t ticks = tsc - m->vcpu->cpu.state.tsc_offset;
+    return m->tsc_khz == TSC_KHZ ? ticks : (uint64_t)(((unsigned __int128)ticks * 1000000u + m->tsc_khz - 1) / m->tsc_khz);
 }
 
 /* Translated code may go on without the cpu loop: what the loop would do first is asked for by `stop`. */
@@ -295,6 +291,8 @@ static void note_written(struct machine *m, uint64_t page)
 void machine_ram_written(void *machine, const uint8_t *host, uint64_t size)
 {
     struct machine *m = machine;
+    if (m->vcpu->away)
+        return; /* what is translated is all looked at again when the tiers go on */
     for (uint64_t n; size; host += n, size -= n) {
         uint64_t page = softmmu_ram_page(m, host), offset = (uint64_t)(host - m->ram) & (PAGE - 1);
         n = PAGE - offset < size ? PAGE - offset : size;
@@ -445,7 +443,7 @@ void machine_cache_save(struct machine *m) { (void)m; }
 
 const char *tier_name(enum tier t)
 {
-    static const char *const names[] = {[TIER_INTERP] = "interp", [TIER_TCG] = "tcg", [TIER_LLVM] = "llvm", [TIER_TIERED] = "tiered"};
+    static const char *const names[] = {[TIER_INTERP] = "interp", [TIER_TCG] = "tcg", [TIER_LLVM] = "llvm", [TIER_TIERED] = "tiered", [TIER_KVM] = "kvm"};
     return (unsigned)t < sizeof names / sizeof *names ? names[t] : NULL;
 }
 
@@ -468,10 +466,16 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
     if (!perf_new(m, error, size) || !load_files(m, error, size) || !memory_new(m, error, size))
         return false;
     struct pc_config pc = pc_config_of(m);
+    m->tsc_khz = TSC_KHZ;
     if (!vcpu_new(m)) {
         snprintf(error, size, "out of memory");
         return false;
     }
+    /* It may take features from the model, which all that follows goes by. */
+    if (c->accel && !(m->accel = c->accel->new(m, m->model, error, size)))
+        return false;
+    if (m->accel)
+        m->tsc_khz = c->accel->tsc_khz(m->accel);
     if (!(m->pc = pc_new(&pc, error, size)))
         return false;
     if (!softmmu_init(m->vcpu) || !tb_store_init(m->vcpu, c->code_buffer_size ? c->code_buffer_size : CODE_BUFFER)) {
@@ -485,7 +489,7 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
         return false;
     if (!cache_open(m, error, size))
         return false;
-    return !c->check_interp || (m->check = check_new(m, error, size));
+    return !(c->check_interp || c->check_accel) || (m->check = check_new(m, error, size));
 }
 
 struct machine *machine_new(const struct machine_config *config, char *error, size_t error_size, bool *usage)
@@ -522,6 +526,8 @@ void machine_free(struct machine *m)
 {
     if (!m->is_reference)
         check_free(m->check);
+    if (m->accel)
+        m->config.accel->free(m->accel);
     if (m->vcpu) {
         machine_cache_save(m);
         if (m->pc)
@@ -737,6 +743,7 @@ void machine_serial_break(struct machine *m, unsigned port)
 
 /* --- For the monitor */
 struct x86_cpu *machine_cpu(struct machine *m) { return &m->vcpu->cpu; }
+uint8_t *machine_ram(struct machine *m) { return m->ram; }
 struct address_space *machine_memory(struct machine *m) { return pc_memory(m->pc); }
 struct address_space *machine_io(struct machine *m) { return pc_io(m->pc); }
 

@@ -9,21 +9,25 @@
 
 enum tier { TIER_INTERP, TIER_TCG,
             TIER_LLVM,    /* each region is compiled before its first run, on the vCPU's thread: for tests */
-            TIER_TIERED   /* template code at once, LLVM's where it is hot, from a thread of its own */ };
+            TIER_TIERED,  /* template code at once, LLVM's where it is hot, from a thread of its own */
+            TIER_KVM      /* the machine's accelerator, which is none of the tiers: struct accel_ops */ };
 const char *tier_name(enum tier); /* as --tier has it; NULL: no tier */
 enum trace { TRACE_IN_ASM = 1, TRACE_IR = 2, TRACE_IR_OPT = 4, TRACE_OUT_ASM = 8, TRACE_INT = 16, TRACE_EXEC = 32, TRACE_CPU = 64, TRACE_MMU = 128, TRACE_NOCHAIN = 256,
              TRACE_LLVM_IR = 512, TRACE_LLVM_OPT = 1024, TRACE_LLVM_ASM = 2048 };
 enum { TRACE_RANGES = 8, SYMBOL_FILES = 16, CACHE_LAYERS = 8 };
 struct trace_range { uint64_t first, last; };
 struct machine;
+struct accel_ops;
 struct machine_config {
     uint64_t ram_size;
     enum tier tier;
+    const struct accel_ops *accel; /* who runs the guest in TIER_KVM; NULL: this machine never comes to be in that tier */
     bool icount;
     uint32_t hot_threshold;        /* entries of a block after which its region is compiled; 0: default */
     uint32_t stress;               /* nonzero, a seed: regions of random extent, with side exits forced and thrown away at random */
     bool compile_again;            /* measurements: where nothing waits to be compiled, the last region is, again and again, for nothing */
     bool check_interp;             /* lockstep with the interpreter: the first difference ends the run (MACHINE_ERROR); not for TIER_INTERP */
+    bool check_accel;              /* lockstep with `accel` instead, one instruction after the other */
     uint64_t check_skip;           /* --check: so many instructions run before it begins */
     bool interpret_first;          /* TIER_TCG: code is translated when it comes by for the second time (never with icount or traces) */
     bool start_stopped;            /* -S */
@@ -75,6 +79,7 @@ void machine_serial_break(struct machine *, unsigned port);
 void machine_serial_on_room(struct machine *, unsigned port, void (*room)(void *ctx), void *ctx);
 struct x86_cpu *machine_cpu(struct machine *);  /* stopped machines only */
 struct address_space *machine_memory(struct machine *);
+uint8_t *machine_ram(struct machine *);
 struct address_space *machine_io(struct machine *);
 uint32_t machine_io_read(struct machine *, uint16_t port, unsigned size);
 void machine_io_write(struct machine *, uint16_t port, unsigned size, uint32_t value);
@@ -106,5 +111,43 @@ void machine_step(struct machine *, unsigned flags);
 void machine_paused(struct machine *); /* after machine_stop, where it is to stay so: the debugger is told */
 void machine_on_stop(struct machine *, void (*stopped)(void *ctx, const struct machine_stop *), void *ctx);
 void machine_cpu_changed(struct machine *); /* to be called after writes to machine_cpu's state */
+
+/* --- Another way to execute than the tiers, implemented above this folder (kvm/) and handed over in machine_config: the same x86_cpu,
+ * memory and devices.  While it runs the guest, its own registers count, and x86_cpu.state is stale until `get`.
+ * All of it is called on the vCPU's thread, or before that runs; `kick` on any thread. */
+enum accel_left {
+    ACCEL_GO_ON,     /* the machine looks what there is to do, and comes back */
+    ACCEL_HALTED,    /* by HLT: state.halted is set and state.eflags has the right IF, all else may be stale */
+    ACCEL_INTERPRET, /* it cannot run the next instruction: the interpreter is to */
+    ACCEL_BREAK,     /* the next instruction is at one of break_at's addresses, and was not run */
+    ACCEL_SHUTDOWN,  /* triple fault */
+    ACCEL_FAILED     /* it cannot go on; the reason was printed */
+};
+enum { ACCEL_BREAKS = 4 };
+enum accel_wants { ACCEL_WANTS_INTERRUPT = 1 /* x86_bus.interrupt_take has one */, ACCEL_WANTS_NMI = 2 };
+struct accel_ops {
+    const char *name;
+    /* Of a machine that has neither PC nor translator yet.  `model` is cut to what the accelerator knows too.  NULL: error has one line. */
+    void *(*new)(struct machine *, struct x86_model *model, char *error, size_t size);
+    void (*free)(void *accel);                        /* NULL: nothing */
+    uint64_t (*tsc_khz)(void *accel);                 /* at which the guest's TSC runs there: it is to run so everywhere */
+    bool (*put)(void *accel, struct x86_cpu *);       /* the guest goes on from this state.  False: it cannot, the reason was printed */
+    /* The guest's state, to the instruction.  Returns the vector of an interrupt that was taken and is still to be delivered, or -1. */
+    int (*get)(void *accel, struct x86_cpu *);
+    enum accel_left (*run)(void *accel, struct x86_cpu *, unsigned wants); /* until something is to be done, or `kick` */
+    void (*kick)(void *accel);
+    /* --check: so many instructions from cpu->state on, which gets what comes of them; what the accelerator has no place for is taken from `wanted`.
+     * False: one of them it cannot run, which was told of. */
+    bool (*steps)(void *accel, struct x86_cpu *, int64_t insns, const struct x86_state *wanted);
+    void (*dirty)(void *accel, void (*each)(void *ctx, uint64_t ram_offset), void *ctx); /* pages of RAM that it wrote to since it was last asked */
+    void (*break_at)(void *accel, const uint64_t *linear, unsigned count /* up to ACCEL_BREAKS; 0: none */);
+};
+/* For an accelerator's exits, on the vCPU's thread: `count` accesses of a port, from or to `data` one after the other; an access to
+ * what is no RAM. */
+void machine_port(struct machine *, bool write, uint16_t port, unsigned size, unsigned count, void *data);
+void machine_device(struct machine *, bool write, uint64_t physical, unsigned size, void *data);
+/* The same within `steps`. */
+void machine_check_port(struct machine *, bool write, uint16_t port, unsigned size, unsigned count, void *data);
+void machine_check_device(struct machine *, bool write, uint64_t physical, unsigned size, void *data);
 
 #endif

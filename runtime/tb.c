@@ -835,6 +835,17 @@ void tb_flush_all(struct vcpu *v)
     tb_jumps_clear(v);
 }
 
+void tb_suspect_all(struct vcpu *v)
+{
+    const struct tb *first = v->tbs.ahead;
+    tb_first_drop(v);
+    v->regions.foreign_writes++;
+    for (struct tb *tb = v->tbs.ahead; tb; tb = tb->after == first ? NULL : tb->after)
+        if (tb->state == TB_LIVE)
+            tb_suspect(v, tb);
+    regions_drop(v);
+}
+
 void tb_store_free(struct vcpu *v)
 {
     regions_free(v);

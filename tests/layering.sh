@@ -9,9 +9,10 @@ backend-tcg) echo "backend-tcg ir";;
 backend-llvm) echo "backend-llvm backend-tcg ir";;
 hw) echo hw;;
 runtime) echo "runtime frontend ir hw backend-tcg backend-llvm";;
+kvm) echo "kvm runtime frontend ir hw";;
 esac; }
 status=0
-for dir in ir frontend backend-tcg backend-llvm hw runtime; do
+for dir in ir frontend backend-tcg backend-llvm hw runtime kvm; do
   for f in "$dir"/*.[chS] "$dir"/*.def; do
     [ -e "$f" ] || continue
     for inc in $(sed -n 's/^#include "\([^"]*\)".*/\1/p' "$f"); do
@@ -36,7 +37,7 @@ for f in tools/*/*.[ch]; do
     esac
   done
 done
-for f in $(grep -l '#include <Zydis' ir/* backend-tcg/* backend-llvm/* hw/* runtime/* tools/*/* 2>/dev/null); do
+for f in $(grep -l '#include <Zydis' ir/* backend-tcg/* backend-llvm/* hw/* runtime/* kvm/* tools/*/* 2>/dev/null); do
   echo "$f includes Zydis: only frontend/ may"; status=1
 done
 for f in $(grep -lE '#include <(.*intrin|cpuid)\.h>' frontend/* hw/* ir/ir.h 2>/dev/null); do

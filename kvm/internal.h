@@ -1,0 +1,99 @@
+/* internal.h - what the files of kvm/ share. */
+#ifndef KVM_INTERNAL_H
+#define KVM_INTERNAL_H
+
+#include "kvm/kvm.h"
+#include <linux/kvm.h>
+#include <pthread.h>
+
+/* --- The guest's state as KVM takes and gives it (state.c).  Neither function needs a KVM. */
+enum { KVM_MSRS = 64 };
+struct kvm_msr_values { uint32_t count, pad; struct kvm_msr_entry entry[KVM_MSRS]; }; /* struct kvm_msrs, whose end is open */
+struct kvm_image {
+    struct kvm_regs regs;
+    struct kvm_sregs2 sregs;        /* cr8 and apic_base are the caller's */
+    uint8_t xsave[4096] __attribute__((aligned(64))); /* struct kvm_xsave, whose end is open */
+    struct kvm_fpu fpu;             /* the same for a KVM without XSAVE */
+    struct kvm_debugregs debug;
+    struct kvm_vcpu_events events;
+    struct kvm_xcrs xcrs;
+    uint64_t msr[KVM_MSRS];         /* by row of kvm_msrs */
+};
+struct kvm_msr_row { uint32_t msr; uint32_t offset; /* in struct x86_state, a uint64_t */ const char *name; };
+extern const struct kvm_msr_row kvm_msrs[];
+extern const unsigned kvm_msr_count;
+void kvm_image_of(const struct x86_state *, struct kvm_image *);
+/* mode is left to x86_mode_update.  Returns the vector of an interrupt that is still to be delivered, or -1. */
+int kvm_image_to(const struct kvm_image *, bool with_xsave, struct x86_state *);
+
+/* --- Exits (exit.c): from the page that KVM_RUN filled, to the machine. */
+struct kvm_exit_bus {
+    void *ctx;
+    void (*port)(void *ctx, bool write, uint16_t port, unsigned size, unsigned count, void *data);
+    void (*device)(void *ctx, bool write, uint64_t physical, unsigned size, void *data);
+    bool (*msr)(void *ctx, bool write, uint32_t msr, uint64_t *value); /* false: #GP */
+};
+enum kvm_outcome {
+    OUTCOME_DONE,                  /* dealt with; the instruction is completed */
+    OUTCOME_UNFINISHED,            /* dealt with; KVM completes the instruction when it runs next */
+    OUTCOME_HALTED, OUTCOME_SHUTDOWN, OUTCOME_BREAK,
+    OUTCOME_NOT_EMULATED,          /* KVM's own emulator does not know the instruction */
+    OUTCOME_FAILED                 /* text says why */
+};
+enum kvm_outcome kvm_exit_handle(struct kvm_run *, size_t run_size, const struct kvm_exit_bus *, char *text, size_t size);
+const char *kvm_exit_name(unsigned reason); /* NULL: none that is known */
+
+/* --- Memory slots (memory.c) */
+struct kvm_slot { uint64_t base, size; uint8_t *host; bool read_only; };
+enum { KVM_SLOTS = 64 };
+/* What of the address space is RAM or ROM in whole pages, in order.  Returns how many; more than `most`: there is no room for them. */
+unsigned kvm_slots_of(const struct address_space *, struct kvm_slot *, unsigned most);
+
+struct kvm_host {                   /* what the host's KVM has (host.c) */
+    int fd;                         /* /dev/kvm; -1: none */
+    int run_size;
+    struct kvm_cpuid2 *cpuid;       /* KVM_GET_SUPPORTED_CPUID */
+    bool lacks_cx16;                /* whatever that says: CMPXCHG16B does not run */
+};
+bool kvm_host_open(struct kvm_host *, char *error, size_t size);
+void kvm_host_close(struct kvm_host *);
+bool kvm_host_has(void *host, uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit); /* for x86_model_restrict */
+
+/* probe.c: the instructions run in long mode and ring 0, RSI at memory, without an exception or an error. */
+bool kvm_probe(struct kvm_host *, const void *code, size_t size);
+
+struct kvm {
+    struct machine *machine;
+    struct kvm_host host;
+    int vm, vcpu;
+    struct kvm_run *run;
+    bool has_sregs2, has_xsave, has_debugregs, has_events, has_xcrs, has_readonly, has_tsc_offset;
+    bool msr_refused[KVM_MSRS];     /* the row is kept on our side */
+    bool warned_not_emulated;
+    bool logs_dirty;                /* slots of RAM are to be made with a log of the pages that are written to */
+    uint64_t tsc_khz;
+    struct kvm_slot slots[KVM_SLOTS]; unsigned slot_count, generation; bool mapped;
+    bool unfinished;                /* see OUTCOME_UNFINISHED */
+    bool tpr_stale;                 /* the local APIC's may have changed */
+    bool not_emulated;              /* the last exit */
+    uint64_t apic_base;             /* as KVM was told last */
+    uint8_t cr8;
+    bool has_thread; pthread_t thread; /* the vCPU's */
+    struct x86_cpu *cpu;
+    struct kvm_image image;
+};
+/* vcpu.c, for check.c: the machine's local APIC is not asked. */
+bool kvm_put_registers(struct kvm *, struct x86_cpu *);
+int kvm_get_registers(struct kvm *, struct x86_state *);
+bool kvm_bus_msr(void *kvm, bool write, uint32_t msr, uint64_t *value);
+void kvm_say_once(struct kvm *, const char *text); /* of an instruction that KVM cannot run */
+/* check.c */
+void kvm_check_port(void *kvm, bool write, uint16_t port, unsigned size, unsigned count, void *data);
+void kvm_check_device(void *kvm, bool write, uint64_t physical, unsigned size, void *data);
+bool kvm_steps(void *kvm, struct x86_cpu *, int64_t insns, const struct x86_state *wanted);
+void kvm_dirty(void *kvm, void (*each)(void *, uint64_t), void *ctx);
+/* memory.c: the slots are made to follow the machine's memory map. */
+bool kvm_memory_update(struct kvm *);
+void kvm_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif
