@@ -108,6 +108,8 @@ void x86_reset(struct x86_cpu *, enum x86_reset_kind);
 void x86_mode_update(struct x86_cpu *);   /* derives state.mode; call after any change it depends on */
 uint32_t x86_eflags_get(const struct x86_state *);
 void x86_eflags_set(struct x86_state *, uint32_t value, uint32_t mask); /* mask: bits that may change */
+/* Of a state from outside: NULL, or the name of a field whose value no CPU of the cpu's model can have. */
+const char *x86_state_check(const struct x86_cpu *cpu, const struct x86_state *);
 void x86_state_print(FILE *, const struct x86_state *); /* `info registers` */
 extern const struct ir_guest x86_guest;   /* slots and helpers, for IR consumers */
 

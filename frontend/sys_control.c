@@ -63,7 +63,7 @@ static bool cr3_write(struct x86_cpu *cpu, uint64_t v)
     return true;
 }
 
-static uint64_t cr4_allowed(const struct x86_cpu *cpu)
+uint64_t x86_cr4_allowed(const struct x86_cpu *cpu)
 {
     static const struct { unsigned feature; uint64_t bit; } rows[] = {
         {X86_FEATURE_VME, X86_CR4_VME | X86_CR4_PVI}, {X86_FEATURE_TSC, X86_CR4_TSD}, {X86_FEATURE_DE, X86_CR4_DE},
@@ -82,7 +82,7 @@ static bool cr4_write(struct x86_cpu *cpu, uint64_t v)
 {
     struct x86_state *s = &cpu->state;
     uint64_t old = s->cr4, changed = v ^ old;
-    if (v & ~cr4_allowed(cpu) || (s->efer & X86_EFER_LMA && !(v & X86_CR4_PAE)))
+    if (v & ~x86_cr4_allowed(cpu) || (s->efer & X86_EFER_LMA && !(v & X86_CR4_PAE)))
         return fault_code(cpu, X86_GP, 0);
     if (v & changed & X86_CR4_PCIDE && (!(s->efer & X86_EFER_LMA) || s->cr3 & 0xfff))
         return fault_code(cpu, X86_GP, 0);

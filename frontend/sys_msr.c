@@ -121,13 +121,17 @@ bool x86_msr_read(struct x86_cpu *cpu, uint32_t msr, uint64_t *v)
     return true;
 }
 
+uint64_t x86_efer_allowed(const struct x86_cpu *cpu)
+{
+    return (x86_model_has(cpu->model, X86_FEATURE_SYSCALL) ? X86_EFER_SCE : 0) |
+           (x86_model_has(cpu->model, X86_FEATURE_LM) ? X86_EFER_LME | X86_EFER_LMA : 0) |
+           (x86_model_has(cpu->model, X86_FEATURE_NX) ? X86_EFER_NXE : 0);
+}
+
 static bool efer_write(struct x86_cpu *cpu, uint64_t v)
 {
     struct x86_state *s = &cpu->state;
-    uint64_t allowed = (x86_model_has(cpu->model, X86_FEATURE_SYSCALL) ? X86_EFER_SCE : 0) |
-                       (x86_model_has(cpu->model, X86_FEATURE_LM) ? X86_EFER_LME | X86_EFER_LMA : 0) |
-                       (x86_model_has(cpu->model, X86_FEATURE_NX) ? X86_EFER_NXE : 0);
-    if (v & ~allowed || ((v ^ s->efer) & X86_EFER_LME && s->cr0 & X86_CR0_PG))
+    if (v & ~x86_efer_allowed(cpu) || ((v ^ s->efer) & X86_EFER_LME && s->cr0 & X86_CR0_PG))
         return false;
     bool nx_changed = (v ^ s->efer) & X86_EFER_NXE;
     s->efer = (v & ~(uint64_t)X86_EFER_LMA) | (s->efer & X86_EFER_LMA);

@@ -58,6 +58,10 @@ enum task_kind { TASK_JUMP, TASK_CALL, TASK_IRET, TASK_EVENT };
 /* Switches to the task of a TSS descriptor; next_rip is what the old task goes on at. */
 bool task_switch(struct x86_cpu *, struct desc *tss, enum task_kind, uint64_t next_rip, bool has_error, uint32_t error);
 
+/* The bits of CR4 and EFER that this model has. */
+uint64_t x86_cr4_allowed(const struct x86_cpu *);
+uint64_t x86_efer_allowed(const struct x86_cpu *);
+
 /* PAE: loads the four PDPTEs that CR3 names; false: #GP(0) pending. */
 bool sys_load_pdptes(struct x86_cpu *, uint64_t cr3);
 

@@ -362,7 +362,7 @@ static struct machine *reference_new(const struct machine *m, char *error, size_
     bool usage;
     struct machine_config config = { /* icount: it runs as many instructions as it is told to */
         .ram_size = c->ram_size, .tier = TIER_INTERP, .icount = true, .cpu = c->cpu, .kernel = c->kernel, .initrd = c->initrd, .append = c->append,
-        .raw_entry = c->raw_entry, .raw_image = c->raw_image, .raw_size = c->raw_size, .raw_mode = c->raw_mode, .accel = c->check_accel ? c->accel : NULL, .trace_file = c->trace_file,
+        .restore = c->restore ? "" : NULL, .raw_entry = c->raw_entry, .raw_image = c->raw_image, .raw_size = c->raw_size, .raw_mode = c->raw_mode, .accel = c->check_accel ? c->accel : NULL, .trace_file = c->trace_file,
     };
     return machine_new(&config, error, size, &usage);
 }

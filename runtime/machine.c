@@ -366,6 +366,10 @@ static bool load_guest(struct machine *m, char *error, size_t size)
 {
     const struct machine_config *c = &m->config;
     struct boot_entry entry = {0};
+    if (!c->raw_image && !c->kernel) {
+        snprintf(error, size, "a restored guest without -kernel FILE has nothing to boot");
+        return false;
+    }
     if (c->raw_image) {
         if (c->raw_entry + c->raw_size > c->ram_size) {
             snprintf(error, size, "the image does not fit in RAM");
@@ -485,7 +489,8 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
     pc_memory(m->pc)->written = machine_ram_written;
     pc_memory(m->pc)->written_ctx = m;
     pc_reset(m->pc);
-    if (!load_guest(m, error, size) || !signals_install(error, size))
+    bool loaded = !c->restore ? load_guest(m, error, size) : !*c->restore || machine_restore(m, c->restore, error, size);
+    if (!loaded || !signals_install(error, size))
         return false;
     if (!cache_open(m, error, size))
         return false;
@@ -794,6 +799,20 @@ void machine_trace_file(struct machine *m, FILE *f)
     m->owns_trace_file = true;
     pthread_mutex_unlock(&m->trace_lock);
 }
+
+void machine_print_devices(struct machine *m, FILE *f)
+{
+    struct pc_part part;
+    pthread_mutex_lock(&m->lock);
+    for (unsigned i = 0; pc_part(m->pc, i, &part); i++) {
+        fprintf(f, "  %s\n", part.name);
+        if (part.table)
+            state_print(f, part.table, part.object);
+    }
+    pthread_mutex_unlock(&m->lock);
+}
+
+const char *machine_state_dir(struct machine *m) { return m->config.state_dir; }
 
 void machine_print_jit(struct machine *m, FILE *f)
 {

@@ -33,6 +33,8 @@ struct machine_config {
     bool start_stopped;            /* -S */
     const char *cpu;               /* -cpu */
     const char *kernel, *initrd, *append, *bios; /* paths; append is text */
+    const char *restore;           /* go on from this saved machine, instead of booting; "": nothing is loaded at all.  The kernel is for resets */
+    const char *state_dir;         /* for who saves by name; the runtime does not look at it */
     struct chardev serial[2], debug_console;
     unsigned trace; FILE *trace_file;
     struct trace_range trace_range[TRACE_RANGES]; unsigned trace_ranges; /* code at these PCs alone; none: all */
@@ -95,6 +97,18 @@ void machine_stats_print(struct machine *, FILE *, bool json);
  * machines only.  False: some of it is mapped nowhere (then some of it may have been copied). */
 bool machine_debug_read(struct machine *, uint64_t address, bool physical, void *to, size_t size);
 bool machine_debug_write(struct machine *, uint64_t address, bool physical, const void *from, size_t size);
+
+void machine_print_devices(struct machine *, FILE *); /* `info qtree`: each device's state */
+
+/* --- Saved machines (docs/state.md).  Main loop's thread, stopped machines only.  False: error has one line that begins with the path, and
+ * nothing has changed: neither the machine nor a file that was there. */
+struct machine_state_size { uint64_t bytes, ram_bytes; /* of the file; of RAM that is not zero */ };
+bool machine_save(struct machine *, const char *path, struct machine_state_size * /* or NULL */, char *error, size_t error_size);
+bool machine_restore(struct machine *, const char *path, char *error, size_t error_size); /* a pipe too */
+bool machine_restore_from(struct machine *, FILE *, char *error, size_t error_size); /* error: without a path */
+struct machine_state_info { uint64_t ram_size, now_ns; int64_t date; /* s since 1970 */ char tier[16]; };
+bool machine_state_info(const char *path, struct machine_state_info *, char *error, size_t error_size);
+const char *machine_state_dir(struct machine *); /* as configured */
 
 /* --- Breakpoints and stepping (runtime/debug.c).  Main loop's thread, stopped machines only.  Addresses are linear.
  * A machine that meets one stops (as by machine_stop), and the main loop calls what machine_on_stop was given. */
