@@ -7,7 +7,7 @@
 static const struct accel_ops *ops(const struct vcpu *v) { return v->machine->config.accel; }
 
 /* Breakpoints and steps are the tiers' business; A20M# is not known to accelerators. */
-static bool is_detour(const struct vcpu *v) { return debug_is_on(&v->machine->debug) || v->cpu.state.a20_mask != ~0ull; }
+static bool is_detour(const struct vcpu *v) { return debug_is_asked(&v->machine->debug) || v->cpu.state.a20_mask != ~0ull; }
 
 bool accel_is_due(const struct vcpu *v)
 {
@@ -46,6 +46,7 @@ static bool put(struct vcpu *v)
     v->cpu.state.sti = 0;
     if (!ops(v)->put(v->machine->accel, &v->cpu))
         return false;
+    handover_break(v->machine);
     pthread_mutex_lock(&v->machine->lock);
     v->away = true;
     pthread_mutex_unlock(&v->machine->lock);
@@ -74,7 +75,11 @@ static void run(struct vcpu *v, unsigned wants)
     stats_enter(v, before);
     v->stats.accel_exits++;
     switch (left) {
-    case ACCEL_GO_ON: case ACCEL_HALTED: case ACCEL_BREAK: break;
+    case ACCEL_GO_ON: case ACCEL_HALTED: break;
+    case ACCEL_BREAK:
+        accel_get(v);
+        handover_pc(v->machine, tb_linear(&v->cpu.state));
+        break;
     case ACCEL_INTERPRET:
         accel_get(v);
         v->stats.accel_interpreted++;
@@ -97,6 +102,8 @@ bool accel_loop(struct vcpu *v)
     struct x86_state *s = &v->cpu.state;
     for (;;) {
         if (__atomic_exchange_n(&s->stop, 0, __ATOMIC_SEQ_CST) || atomic_load(&m->requests)) {
+            if (!handover_serve(v))
+                return false;
             if (atomic_load(&m->requests)) {
                 accel_get(v);
                 if (!vcpu_serve_requests(v))
@@ -133,6 +140,7 @@ void machine_port(struct machine *m, bool write, uint16_t port, unsigned size, u
         uint32_t value = 0;
         if (write) {
             memcpy(&value, at, size);
+            handover_port(m, port, value);
             space_write(pc_io(m->pc), port, size, value);
         } else {
             value = (uint32_t)space_read(pc_io(m->pc), port, size);

@@ -10,6 +10,18 @@
 /* --- Asked by the cpu loop and softmmu */
 static bool overlaps(const struct breakpoint *b, uint64_t at, uint64_t size) { return at - b->at < b->size || b->at - at < size; }
 
+/* A code breakpoint of the machine's own, for --switch-to: beside those of debuggers, which do not see it. */
+#define BREAK_HANDOVER ((enum machine_break)(MACHINE_WATCH_ACCESS + 1))
+static bool is_code(const struct breakpoint *b) { return b->kind == MACHINE_BREAK_CODE || b->kind == BREAK_HANDOVER; }
+
+bool debug_is_asked(const struct debugger *d)
+{
+    bool asked = d->step || d->pass || d->data || d->due;
+    for (unsigned i = 0; i < d->count; i++)
+        asked |= d->points[i].kind != BREAK_HANDOVER;
+    return asked;
+}
+
 bool debug_code_at(const struct debugger *d, uint64_t linear)
 {
     for (unsigned i = 0; i < d->count; i++)
@@ -22,7 +34,7 @@ uint64_t debug_code_room(const struct debugger *d, uint64_t linear, uint64_t mos
 {
     for (unsigned i = 0; i < d->count; i++) {
         uint64_t room = d->points[i].at - linear;
-        if (d->points[i].kind == MACHINE_BREAK_CODE && room && room < most)
+        if (is_code(&d->points[i]) && room && room < most)
             most = room;
     }
     return most;
@@ -31,7 +43,7 @@ uint64_t debug_code_room(const struct debugger *d, uint64_t linear, uint64_t mos
 bool debug_data_page(const struct debugger *d, uint64_t linear)
 {
     for (unsigned i = 0; i < d->count; i++)
-        if (d->points[i].kind != MACHINE_BREAK_CODE && overlaps(&d->points[i], linear & PAGE_MASK, PAGE))
+        if (!is_code(&d->points[i]) && overlaps(&d->points[i], linear & PAGE_MASK, PAGE))
             return true;
     return false;
 }
@@ -71,6 +83,10 @@ enum debug_run debug_before_instruction(struct vcpu *v)
 {
     struct debugger *d = &v->machine->debug;
     uint64_t linear = tb_linear(&v->cpu.state);
+    if (v->machine->handovers && handover_pc(v->machine, linear)) {
+        machine_break_remove(v->machine, BREAK_HANDOVER, linear, 1);
+        return DEBUG_STOP; /* the loop begins anew, and changes the tier */
+    }
     if (d->pass || d->step) {
         d->pass = false;
         return DEBUG_RUN_ALONE;
@@ -123,7 +139,7 @@ static void changed(struct debugger *d)
 {
     d->code = d->data = false;
     for (unsigned i = 0; i < d->count; i++)
-        *(d->points[i].kind == MACHINE_BREAK_CODE ? &d->code : &d->data) = true;
+        *(is_code(&d->points[i]) ? &d->code : &d->data) = true;
 }
 
 bool machine_break_add(struct machine *m, enum machine_break kind, uint64_t linear, uint64_t size)
@@ -135,7 +151,7 @@ bool machine_break_add(struct machine *m, enum machine_break kind, uint64_t line
     d->points = points;
     points[d->count++] = (struct breakpoint){kind, linear, size ? size : 1};
     changed(d);
-    if (kind == MACHINE_BREAK_CODE) /* what is made for a breakpoint may stay when it goes: it ends early */
+    if (is_code(&points[d->count - 1])) /* what is made for a breakpoint may stay when it goes: it ends early */
         tb_evict_at(m->vcpu, linear);
     else
         softmmu_flush(&m->vcpu->cpu, X86_FLUSH_ALL, 0);
@@ -158,9 +174,16 @@ bool machine_break_remove(struct machine *m, enum machine_break kind, uint64_t l
 
 void machine_break_clear(struct machine *m)
 {
-    m->debug.count = 0;
-    changed(&m->debug);
+    struct debugger *d = &m->debug;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < d->count; i++)
+        if (d->points[i].kind == BREAK_HANDOVER)
+            d->points[kept++] = d->points[i];
+    d->count = kept;
+    changed(d);
 }
+
+bool debug_handover_add(struct machine *m, uint64_t linear) { return machine_break_add(m, BREAK_HANDOVER, linear, 1); }
 
 /* Where a halted CPU is stepped, it takes an interrupt, and time, to go on. */
 void machine_step(struct machine *m, unsigned flags)

@@ -121,7 +121,7 @@ static bool take_interrupt(struct vcpu *v)
 static bool wake_reason(struct vcpu *v)
 {
     struct machine *m = v->machine;
-    return atomic_load(&m->requests) || (atomic_load(&m->interrupt_level) && v->cpu.state.eflags & 1 << 9) ||
+    return atomic_load(&m->requests) || atomic_load(&m->wanted_count) || (atomic_load(&m->interrupt_level) && v->cpu.state.eflags & 1 << 9) ||
            v->cpu.state.nmi_pending || !v->cpu.state.halted;
 }
 
@@ -451,7 +451,7 @@ static bool vcpu_loop(struct vcpu *v)
             icount_alarms(m);
         if (__atomic_exchange_n(&s->stop, 0, __ATOMIC_SEQ_CST) || atomic_load(&m->requests)) {
             last = NULL;
-            if (atomic_load(&m->requests) && !vcpu_serve_requests(v))
+            if (!handover_serve(v) || (atomic_load(&m->requests) && !vcpu_serve_requests(v)))
                 return false;
         }
         if (m->config.tier == TIER_KVM && accel_is_due(v))

@@ -236,6 +236,9 @@ struct machine {
     bool owns_trace_file;
     void *accel;                    /* of config.accel, which is NULL where there is none */
     uint64_t tsc_khz;               /* of the guest's TSC */
+    enum tier wanted[64]; atomic_uint wanted_count; /* tiers that the vCPU is to change to, one after the other; locked */
+    enum tier translated_for;       /* the tier that translated last */
+    struct handovers *handovers;    /* NULL: none were asked for */
     struct check *check; bool is_reference; /* --check; is_reference: of another machine, in the interpreter tier (check.h) */
     pthread_mutex_t trace_lock;     /* the trace's file, where more than one line belongs together: the compiling thread prints too */
     struct debugger debug;
@@ -364,6 +367,15 @@ bool accel_loop(struct vcpu *);
 bool accel_is_due(const struct vcpu *);     /* the accelerator is to go on, and can: nothing is pending in the state */
 void accel_get(struct vcpu *);              /* the state is here again, if it was away */
 bool accel_put(struct vcpu *);              /* the state is there; false: it cannot be, and the machine ends */
+
+/* handover.c */
+bool handovers_new(struct machine *);       /* before the devices; false: out of memory */
+bool handovers_begin(struct machine *, char *error, size_t size); /* of a machine that is all made */
+void handovers_free(struct machine *);
+bool handover_serve(struct vcpu *);         /* between instructions, when asked to stop: changes the tier where that is wanted; false: the machine ends */
+void handover_port(struct machine *, uint16_t port, uint32_t value); /* the guest wrote it; locked */
+bool handover_pc(struct machine *, uint64_t linear); /* the guest is there; true: that was waited for */
+void handover_break(struct machine *);      /* tells the accelerator of PCs */
 
 /* machine.c */
 void machine_ram_written(void *machine, const uint8_t *host, uint64_t size); /* before a device writes RAM; lock held, any thread */
@@ -499,6 +511,8 @@ static inline void check_page(struct vcpu *v, uint64_t ram_page)
 enum debug_run { DEBUG_RUN_BLOCK, DEBUG_RUN_ALONE, DEBUG_STOP };
 static inline bool debug_is_on(const struct debugger *d) { return d->code | d->step | d->pass; }
 enum debug_run debug_before_instruction(struct vcpu *);
+bool debug_is_asked(const struct debugger *); /* a debugger has breakpoints, or steps */
+bool debug_handover_add(struct machine *, uint64_t linear); /* handover_pc is called there, once; false: out of memory */
 void debug_after_instruction(struct vcpu *); /* or the delivery of an interrupt or exception */
 void debug_stop(struct vcpu *);             /* when `due` */
 bool debug_code_at(const struct debugger *, uint64_t linear);

@@ -469,8 +469,13 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
         return false;
     if (!perf_new(m, error, size) || !load_files(m, error, size) || !memory_new(m, error, size))
         return false;
+    if (!handovers_new(m)) {
+        snprintf(error, size, "out of memory");
+        return false;
+    }
     struct pc_config pc = pc_config_of(m);
     m->tsc_khz = TSC_KHZ;
+    m->translated_for = c->tier;
     if (!vcpu_new(m)) {
         snprintf(error, size, "out of memory");
         return false;
@@ -492,6 +497,10 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
     bool loaded = !c->restore ? load_guest(m, error, size) : !*c->restore || machine_restore(m, c->restore, error, size);
     if (!loaded || !signals_install(error, size))
         return false;
+    if (!handovers_begin(m, error, size)) {
+        *usage = true;
+        return false;
+    }
     if (!cache_open(m, error, size))
         return false;
     return !(c->check_interp || c->check_accel) || (m->check = check_new(m, error, size));
@@ -533,6 +542,7 @@ void machine_free(struct machine *m)
         check_free(m->check);
     if (m->accel)
         m->config.accel->free(m->accel);
+    handovers_free(m);
     if (m->vcpu) {
         machine_cache_save(m);
         if (m->pc)

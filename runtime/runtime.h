@@ -18,10 +18,20 @@ enum { TRACE_RANGES = 8, SYMBOL_FILES = 16, CACHE_LAYERS = 8 };
 struct trace_range { uint64_t first, last; };
 struct machine;
 struct accel_ops;
+/* The tier changes at a moment of the run; each fires once. */
+enum handover_kind {
+    HANDOVER_TIME,      /* at: ns of the machine's clock */
+    HANDOVER_CONSOLE,   /* text came out of a serial port or the debug console */
+    HANDOVER_PC,        /* before the instruction at linear address `at`, or where the function `text` of `symbols` begins */
+    HANDOVER_PORT,      /* a write to port `at`: of `value`, or of any_value */
+    HANDOVER_MONITOR    /* machine_tier_set alone */
+};
+struct machine_handover { enum tier tier; enum handover_kind kind; uint64_t at; const char *text; bool any_value; uint32_t value; };
 struct machine_config {
     uint64_t ram_size;
     enum tier tier;
     const struct accel_ops *accel; /* who runs the guest in TIER_KVM; NULL: this machine never comes to be in that tier */
+    const struct machine_handover *handovers; unsigned handover_count; /* stay there while the machine is */
     bool icount;
     uint32_t hot_threshold;        /* entries of a block after which its region is compiled; 0: default */
     uint32_t stress;               /* nonzero, a seed: regions of random extent, with side exits forced and thrown away at random */
@@ -125,6 +135,10 @@ void machine_step(struct machine *, unsigned flags);
 void machine_paused(struct machine *); /* after machine_stop, where it is to stay so: the debugger is told */
 void machine_on_stop(struct machine *, void (*stopped)(void *ctx, const struct machine_stop *), void *ctx);
 void machine_cpu_changed(struct machine *); /* to be called after writes to machine_cpu's state */
+
+/* --- The tier changes while the guest runs: before one of its next instructions.  False: error has one line. */
+bool machine_tier_set(struct machine *, enum tier, char *error, size_t size);
+enum tier machine_tier(struct machine *); /* that is to run the guest's next instruction; stopped machines only */
 
 /* --- Another way to execute than the tiers, implemented above this folder (kvm/) and handed over in machine_config: the same x86_cpu,
  * memory and devices.  While it runs the guest, its own registers count, and x86_cpu.state is stale until `get`.

@@ -1,0 +1,124 @@
+/* handover_guest.h - a guest that keeps state everywhere - integer registers, x87, SSE, memory, a timer's interrupts - and says a byte of it again and
+ * again, and what those bytes must be; and a run of it during which the tier changes at random moments. */
+#ifndef TESTS_RUNTIME_HANDOVER_GUEST_H
+#define TESTS_RUNTIME_HANDOVER_GUEST_H
+
+#include "runtime/runtime.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* 32 bit, flat, at 0x100000.  EAX and EBX are the generator, ST(0) and XMM0 sums; the timer ticks some hundred times a second. */
+__asm__(".pushsection .rodata\n"
+        ".code32\n"
+        "guest_begin:\n"
+        "  mov $0x90000, %esp\n"
+        "  mov $0x100000 + guest_handler - guest_begin, %eax\n"
+        "  mov %ax, 0x80100\n movw $0x10, 0x80102\n movw $0x8e00, 0x80104\n shr $16, %eax\n mov %ax, 0x80106\n"
+        "  lgdt 0x100000 + guest_gdtr - guest_begin\n"
+        "  lidt 0x100000 + guest_idtr - guest_begin\n"
+        "  mov $0x11, %al\n out %al, $0x20\n mov $0x20, %al\n out %al, $0x21\n mov $4, %al\n out %al, $0x21\n mov $1, %al\n out %al, $0x21\n"
+        "  mov $0xfe, %al\n out %al, $0x21\n"
+        "  mov $0x34, %al\n out %al, $0x43\n mov $0x00, %al\n out %al, $0x40\n mov $0x20, %al\n out %al, $0x40\n" /* mode 2, 146 Hz */
+        "  mov %cr4, %eax\n or $0x200, %eax\n mov %eax, %cr4\n"
+        "  fninit\n fldz\n pxor %xmm0, %xmm0\n"
+        "  movl $0, 0x200000\n"
+        "  mov $1, %eax\n mov $1013904223, %ebx\n sti\n"
+        "1: mov $256, %ecx\n"
+        "2: imul $1664525, %eax, %eax\n add %ebx, %eax\n dec %ecx\n jnz 2b\n"
+        "  fld1\n faddp\n fistl 0x200004\n"
+        "  movd %eax, %xmm1\n paddd %xmm1, %xmm0\n movd %xmm0, %edx\n"
+        "  xor 0x200004, %edx\n xor %eax, %edx\n"
+        "  push %eax\n mov %edx, %eax\n out %al, $0xe9\n pop %eax\n"
+        "  jmp 1b\n"
+        "guest_handler: push %eax\n incl 0x200000\n mov $0x20, %al\n out %al, $0x20\n pop %eax\n iret\n"
+        ".balign 8\n"
+        "guest_gdt: .quad 0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff\n"
+        "guest_gdtr: .word 31\n .long 0x100000 + guest_gdt - guest_begin\n"
+        "guest_idtr: .word 0x17f\n .long 0x80000\n"
+        "guest_end:\n"
+        ".code64\n"
+        ".popsection\n");
+extern const uint8_t guest_begin[], guest_end[];
+
+struct guest_run {
+    struct machine *machine;
+    pthread_t thread;
+    uint32_t generator, sum, count;      /* what the guest has, by the test's own reckoning */
+    atomic_uint bytes, wrong, by_tier[TIER_KVM + 1];
+};
+
+static void guest_says(void *ctx, const uint8_t *bytes, size_t size)
+{
+    struct guest_run *r = ctx;
+    for (size_t n = 0; n < size; n++) {
+        for (unsigned i = 0; i < 256; i++)
+            r->generator = r->generator * 1664525u + 1013904223u;
+        r->count++;
+        r->sum += r->generator;
+        r->wrong += bytes[n] != (uint8_t)(r->sum ^ r->count ^ r->generator);
+        r->bytes++;
+        r->by_tier[machine_tier(r->machine)]++; /* on the vCPU's thread, whose tier it is */
+    }
+}
+
+static void *guest_main_loop(void *arg)
+{
+    struct guest_run *r = arg;
+    int status;
+    machine_run(r->machine, &status);
+    return NULL;
+}
+
+static bool guest_start(struct guest_run *r, enum tier tier, const struct accel_ops *accel)
+{
+    char error[256];
+    bool usage;
+    const struct machine_config config = {.ram_size = 16 << 20, .tier = tier, .accel = accel, .hot_threshold = 50, .raw_image = guest_begin,
+        .raw_size = (size_t)(guest_end - guest_begin), .raw_entry = 0x100000, .raw_mode = 32, .debug_console = {guest_says, r}};
+    memset(r, 0, sizeof *r);
+    r->generator = 1;
+    r->machine = machine_new(&config, error, sizeof error, &usage);
+    if (!r->machine)
+        printf("machine_new: %s\n", error);
+    return r->machine && !pthread_create(&r->thread, NULL, guest_main_loop, r);
+}
+
+/* Changes to one of the tiers at `count` random moments, each after the guest has said something in the present one.  Returns the number of failures. */
+static unsigned guest_handovers(struct guest_run *r, const enum tier *tiers, unsigned tier_count, unsigned count)
+{
+    char error[256];
+    unsigned failures = 0;
+    for (unsigned n = 0, last = 0; n < count && !failures; n++) {
+        unsigned before = r->bytes, next = (last + 1 + (unsigned)rand() % (tier_count - 1)) % tier_count;
+        for (unsigned waited = 0; r->bytes < before + 1 + (unsigned)rand() % 3 && !failures; waited++) {
+            usleep(200);
+            failures += waited == 100000;
+        }
+        if (failures)
+            printf("handover %u: the guest says nothing more in %s, after %u bytes\n", n, tier_name(tiers[last]), before);
+        usleep((unsigned)rand() % 1000);
+        if (!machine_tier_set(r->machine, tiers[next], error, sizeof error)) {
+            printf("handover %u: %s\n", n, error);
+            failures++;
+        }
+        last = next;
+    }
+    uint32_t ticks = 0;
+    machine_stop(r->machine);
+    machine_debug_read(r->machine, 0x200000, true, &ticks, 4);
+    machine_quit(r->machine);
+    pthread_join(r->thread, NULL);
+    printf("%u bytes, %u wrong, %u timer interrupts; by tier:", (unsigned)r->bytes, (unsigned)r->wrong, ticks);
+    for (unsigned i = 0; i < tier_count; i++) {
+        printf(" %s %u", tier_name(tiers[i]), (unsigned)r->by_tier[tiers[i]]);
+        failures += !r->by_tier[tiers[i]];
+    }
+    puts("");
+    machine_free(r->machine);
+    return failures + r->wrong + !ticks;
+}
+
+#endif
