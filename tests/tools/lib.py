@@ -4,6 +4,7 @@ import fcntl, os, pty, re, resource, select, signal, socket, subprocess, sys, te
 TIERCE = os.environ["TIERCE"]
 GUESTS = os.environ["GUESTS"]
 SOURCE = os.environ["SOURCE"]
+LLVM = os.environ.get("TIERCE_LLVM") in ("1", "ON", "TRUE", "YES")
 SECONDS = 20
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # some tests crash it on purpose
 
@@ -69,19 +70,19 @@ class Reader:
 
 
 class Process:
-    """tierce by the side, on pipes, or on a terminal of its own."""
+    """tierce (or another program) by the side, on pipes, or on a terminal of its own."""
 
-    def __init__(self, *args, terminal=False, **more):
+    def __init__(self, *args, terminal=False, program=TIERCE, **more):
         self.master = None
         if terminal:
             self.master, slave = pty.openpty()
             self.slave = slave
             self.before = termios.tcgetattr(slave)
-            self.p = subprocess.Popen([TIERCE, *args], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            self.p = subprocess.Popen([program, *args], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
                                       preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **more)
             self.fd, self.reader = self.master, Reader(self.master)
         else:
-            self.p = subprocess.Popen([TIERCE, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+            self.p = subprocess.Popen([program, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
             self.fd, self.reader = self.p.stdin.fileno(), Reader(self.p.stdout.fileno())
 
     def type(self, text):
