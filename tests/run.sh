@@ -34,12 +34,12 @@ if [ "${CI:-}" = true ]; then
   stage "build, sanitizers" build build-asan -DCMAKE_C_COMPILER=clang -DTIERCE_SANITIZE=address
   stage "build, nasty" build build-nasty -DTIERCE_NASTY=ON
   stage "build, threads" build build-tsan -DTIERCE_SANITIZE=thread
-  stage "tests, clang" tests build-clang -LE "system|silicon|bench|fuzz|tools"
-  stage "tests, sanitizers" tests build-asan -LE "system|bench"
+  stage "tests, clang" tests build-clang -LE "system|silicon|bench|fuzz|tools|slow"
+  stage "tests, sanitizers" tests build-asan -LE "system|bench|slow"
   stage "boot, sanitizers" tests build-asan -R "^system/cloud$"
-  # string_64 takes minutes there
-  stage "tests, threads" tests build-tsan -R "^(runtime/.*|guests/.*_64-tcg)$" -E "^guests/string_64"
-  stage "tests, nasty" tests build-nasty -LE "system|silicon|bench|fuzz|tools"
+  # string_64, and paging_64 with regions, take minutes there
+  stage "tests, threads" tests build-tsan -R "^(runtime/.*|guests/.*_64-(tcg|tiered))$" -E "^guests/(string_64|paging_64-tiered)"
+  stage "tests, nasty" tests build-nasty -LE "system|silicon|bench|fuzz|tools|slow"
   stage "boot, nasty" tests build-nasty -R "^system/cloud-pvh$"
 fi
 # The tests come last, so that CTest has the last word; the times before them.

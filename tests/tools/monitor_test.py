@@ -30,7 +30,7 @@ class Commands(unittest.TestCase):
 
     def test_expressions(self):
         self.check({
-            "p 1+2*3": "0x7\n", "p (1+2)*3": "0x9\n", "p/d -5": "-5\n", "p/u 0xffffffffffffffff": "18446744073709551615\n", "p ~0": "0xf{16}\n", "p/c 0x41": "'A'\n", "p/c 10": r"'\\n'" "\n",
+            "info profile": ".*(hot enough|without LLVM).*\n", "p 1+2*3": "0x7\n", "p (1+2)*3": "0x9\n", "p/d -5": "-5\n", "p/u 0xffffffffffffffff": "18446744073709551615\n", "p ~0": "0xf{16}\n", "p/c 0x41": "'A'\n", "p/c 10": r"'\\n'" "\n",
             "p/o 8": "010\n", "p 'a'": "0x61\n", "p 7 % 4 | 8": "0xb\n", "p 1 + 6 & 3": "0x3\n", "print 10/3": "0x3\n", "p 1-2": "0xf{16}\n", "p $rax": "0x2badb002\n", "p $eax": "0x2badb002\n",
             "p $cs": "0x10\n", "p $cs.limit": "0xffffffff\n", "p $ds.base": "0x0\n", "p $cr0 & 1": "0x1\n", "p $eflags": "0x2\n", "p $eip - $pc": "0x0\n", "p $dr7": "0x400\n", "p $mxcsr": "0x1f80\n",
             "p 1/0": "invalid expression: '1/0'\n", "p $nothing": r"invalid expression: '\$nothing'" "\n", "p (1": r"invalid expression: '\(1'" "\n", "p 1 2": "extraneous .*'2'\n", "p": ".*missing.*\n",
@@ -61,15 +61,41 @@ class Commands(unittest.TestCase):
             self.assertIn("No such file", got[3])
             self.assertEqual((len(content(path)), content(path)[:4]), (5000, b"\x02\xb0\xad\x1b"))
 
+    def test_states(self):
+        """Saved machines by name and by path; what is wrong with one is told, and nothing else happens."""
+        with tempfile.TemporaryDirectory() as d:
+            states, path, bad = os.path.join(d, "a", "b"), os.path.join(d, "p"), os.path.join(d, "bad")
+            with open(bad, "w") as f:
+                f.write("x" * 100)
+            got = monitor("info snapshots", "savevm one", "savevm", "savevm " + path, "info snapshots", "o 0x3ff 0x5a", "loadvm one", "i 0x3ff", "delvm one", "loadvm one", "loadvm", "delvm",
+                          "loadvm " + bad, "savevm a*b", "savevm .x", "savevm /none/x", "loadvm " + path, "info qtree", kernel="talk", args=("--state-dir", states))
+            self.assertEqual(got[0], "There is no saved machine in %s.\n" % states)
+            self.assertRegex(got[1], r"^saved %s/one.state: \d+ bytes, for \d+ bytes of RAM, in \d+ ms\n$" % states)
+            self.assertRegex(got[2], r"^saved %s/vm-\d{14}.state: " % states)
+            self.assertRegex(got[3], r"^saved %s: " % path)
+            self.assertRegex(got[4], r"one +0\.\d MiB +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +00:00:00.\d{3} +128M  \w+\nvm-\d{14} ")
+            self.assertRegex(got[6], r"^restored %s/one.state in \d+ ms\n$" % states)
+            self.assertRegex(got[7], "= 0x00")
+            self.assertEqual(got[8], "")
+            self.assertEqual(got[9], "loadvm: cannot read %s/one.state: No such file or directory\n" % states)
+            self.assertEqual(got[10], "loadvm: a name or path is missing\n")
+            self.assertIn("a name is missing", got[11])
+            self.assertEqual(got[12], "loadvm: %s: it is no saved state of tierce\n" % bad)
+            self.assertIn("'a*b' is not accepted", got[13])
+            self.assertIn("'.x' is not accepted", got[14])
+            self.assertEqual(got[15], "savevm: cannot write /none/x: No such file or directory\n")
+            self.assertRegex(got[16], "^restored ")
+            self.assertRegex(got[17], r"(?s)  pc\n    wires = .*  lapic\n    timer = off\n.*  uart.1\n")
+
     def test_complaints(self):
         self.check({"bogus": "unknown command: 'bogus'\n", "quit now": "quit: extraneous characters at the end of line\n", "info bogus": "info: unknown item 'bogus'; accepted:\n(.*\n)+", "": "",
                     "help x": "x /fmt addr -- .*\n", "help bogus": "unknown command: 'bogus'\n", "log bogus": "log: unknown item 'bogus'.*\n", "logfile": ".*missing\n", "logfile /none/x": ".*cannot write '/none/x'\n"})
 
     def test_help_names_all(self):
         text, items = monitor("?", "info")
-        for word in ["help|?", "info", "x /fmt", "xp", "print|p", "i /fmt", "o /fmt", "gva2gpa", "memsave", "pmemsave", "log ", "logfile", "stop|s", "cont|c", "nmi", "system_reset", "system_powerdown", "quit|q"]:
+        for word in ["help|?", "info", "x /fmt", "xp", "print|p", "i /fmt", "o /fmt", "gva2gpa", "memsave", "pmemsave", "log ", "logfile", "stop|s", "cont|c", "savevm [name]", "loadvm name", "delvm name", "nmi", "system_reset", "system_powerdown", "quit|q"]:
             self.assertIn(word, text)
-        for word in ["registers", "mem", "tlb", "mtree", "pic", "irq", "jit", "status", "version"]:
+        for word in ["registers", "mem", "tlb", "mtree", "pic", "irq", "jit", "qtree", "snapshots", "status", "version"]:
             self.assertIn("info %s --" % word, items)
 
     def test_info(self):

@@ -32,18 +32,31 @@ class Wrong(unittest.TestCase):
             (["iosize=3"], ["-device", "isa-debug-exit,iosize=3"]), (["x=1"], ["-device", "isa-debug-exit,x=1"]), (["65536"], ["-device", "isa-debug-exit,iobase=65536"]),
             (["-drive", "file=x", "-kernel"], ["-drive", "file=x"]), (["-hda", "x"], ["-hda", "x"]), (["-cdrom"], ["-cdrom", "x"]), (["-bios", "-kernel"], ["-bios", "x"]),
             (["-netdev", "none"], ["-netdev", "user,id=n"]), (["-nic"], ["-net", "user"]), (["-tier", "'jit'", "interp, tcg"], ["--tier=jit"]),
-            (["llvm", "interp, tcg"], ["--tier=llvm"]), (["kvm", "interp, tcg"], ["--tier=kvm"]), (["-accel", "kvm", "tcg"], ["-accel", "kvm"]),
-            (["-enable-kvm"], ["-enable-kvm"]), (["-machine", "q35", "pc"], ["-M", "q35"]), (["-display", "'gtk'", "none"], ["-display", "gtk"]),
+            (["fast", "interp, tcg, llvm, tiered, kvm"], ["--tier=fast"]), (["-accel", "'hvf'", "tcg", "kvm"], ["-accel", "hvf"]), (["-icount", "-tier kvm", "another tier"], [*k, "--tier=kvm", "--icount"]),
+            (["-check", "-tier kvm"], [*k, "-enable-kvm", "--check=interp"]), (["kernel-irqchip=on", "kernel-irqchip=off"], ["-M", "pc,kernel-irqchip=on"]), (["-enable-kvm", "no argument"], ["-enable-kvm=1"]), (["-machine", "q35", "pc"], ["-M", "q35"]), (["-display", "'gtk'", "none"], ["-display", "gtk"]),
             (["-serial", "'com7'", "stdio"], [*k, "-serial", "com7"]), (["tcp"], [*k, "-serial", "tcp:nowhere"]), (["99999"], [*k, "-serial", "tcp::99999"]),
             (["two serial"], [*k, "-serial", "null", "-serial", "null", "-serial", "null"]), (["stdio", "2 times", "mon:stdio"], [*k, "-serial", "stdio", "-monitor", "stdio"]),
             (["stdio"], [*k, "-serial", "stdio", "-debugcon", "stdio"]), (["mon:file:x"], [*k, "-serial", "mon:file:x"]), (["-monitor"], [*k, "-monitor", "frob"]),
             (["-d", "in_asm,frob", "in_asm,ir"], ["-d", "in_asm,frob"]), (["-d"], ["-d", ""]), (["-dfilter", "5"], [*k, "-dfilter", "5"]), (["9..5"], [*k, "-dfilter", "9..5"]),
             (["-stats", "'xml'", "json"], ["--stats=xml"]), (["-icount"], ["--icount=7"]), (["-no-reboot", "no argument", "'x'"], ["-no-reboot=x"]),
-            (["nothing to run", "-kernel"], []), (["-initrd", "-kernel"], ["-initrd", TALK]), (["-append", "-kernel"], ["-append", "x"]),
-            (["-gdb"], [*k, "-gdb", "file:x"]), (["-tb-size", "0"], ["-tb-size", "0"]), (["-translate", "'third'", "first or second"], ["-translate", "third"]), (["-cache"], ["--cache=/x"]), (["-check"], ["--check=interp"]), (["-action", "reboot=reset|shutdown"], ["-action", "reboot=maybe"]), (["-rtc"], ["-rtc", "base=localtime"]),
+            (["nothing to run", "-kernel", "-restore"], []), (["-incoming", "'tcp:x'", "file:FILE"], ["-incoming", "tcp:x"]), (["-restore", "savevm"], ["-restore", ""]),
+            (["-loadvm", "'x'", "-restore", "'y'"], ["-loadvm", "x", "-restore", "y"]), (["'a b'", "letters"], ["-loadvm", "a b"]), (["-initrd", "-kernel"], ["-initrd", TALK]), (["-append", "-kernel"], ["-append", "x"]),
+            (["-gdb"], [*k, "-gdb", "file:x"]), (["-tb-size", "0"], ["-tb-size", "0"]), (["-translate", "'third'", "first or second"], ["-translate", "third"]), (["-cache", "''", "directory"], [*k, "--cache="]), (["-cache-size", "'0'", "MiB"], [*k, "--cache-size=0"]), (["-cache-remote", "'http://x'", "redis://"], [*k, "--cache-remote=http://x"]), (["-cache-layer", "-cache off"], [*k, "--cache=off", "--cache-layer=/x"]), (["-check", "'native'", "interp"], [*k, "--check=native"]), (["-check-skip", "'1k'", "number"], [*k, "--check-skip=1k"]), (["-check-skip", "'-1'"], [*k, "--check-skip", "-1"]), (["-check-skip", "-check"], [*k, "--check-skip=5"]), (["-check interp", "-tier interp", "another tier"], [*k, "--check=interp", "--tier=interp"]), (["-check", "argument"], ["-check"]), (["-action", "reboot=reset|shutdown"], ["-action", "reboot=maybe"]), (["-rtc"], ["-rtc", "base=localtime"]),
         ]:
             with self.subTest(args=args):
                 self.wrong(2, words, *args)
+
+    def test_kvm(self):
+        """Without KVM: what is missing, and what to do.  With it: a guest that says something."""
+        for args in (["--tier=kvm"], ["-accel", "kvm"], ["-enable-kvm"], ["-M", "pc,accel=kvm"]):
+            with self.subTest(args=args):
+                status, out, err = run(*args, "-kernel", TALK, "-m", "16", "-nographic", "-no-reboot", input="\x01x")
+                if os.access("/dev/kvm", os.R_OK | os.W_OK):
+                    self.assertEqual(status, 0, err)
+                else:
+                    self.assertEqual(status, 1, err)
+                    for word in ("KVM", "/dev/kvm", "--tier"):
+                        self.assertIn(word, err)
 
     def test_failures(self):
         with tempfile.TemporaryDirectory() as d:
@@ -125,7 +138,10 @@ class Taken(unittest.TestCase):
         self.assertEqual(run("--help")[1], out)
         self.assertEqual(run("-h")[1], out)
         self.assertIn("x86-64-v2", run("-cpu", "help")[1])
-        self.assertIn("in_asm", run("-d", "help")[1])
+        items = [line.split()[0] for line in run("-d", "help")[1].splitlines()]
+        self.assertIn("in_asm", items)
+        self.assertIn("accepted: %s;" % ",".join(items), run("-d", "frob")[2])
+        self.assertIn("nothing to run", run("-d", ",".join(items))[2])
         self.assertIn("isa-debug-exit", run("-device", "help")[1])
         self.assertRegex(run("-version")[1], r"^tierce \d")
 

@@ -4,9 +4,13 @@ from lib import *
 
 
 def names():
-    """The table of counters, from its source."""
-    rows = re.findall(r"^COUNTER\((\w+),\s*(\w+),", text(os.path.join(SOURCE, "runtime/stats.def")), re.M)
-    return [name + "_ms" if unit == "cycles" else name for name, unit in rows]
+    """The tables of counters and spreads, from their source."""
+    table = text(os.path.join(SOURCE, "runtime/stats.def"))
+    rows = re.findall(r"^COUNTER\((\w+),\s*(\w+),", table, re.M)
+    return [name + "_ms" if unit == "cycles" else name for name, unit in rows] + SPREADS
+
+
+SPREADS = re.findall(r"^SPREAD\((\w+),", text(os.path.join(SOURCE, "runtime/stats.def")), re.M)
 
 
 def stats(*args, name="gdb", append="g"):
@@ -16,7 +20,7 @@ def stats(*args, name="gdb", append="g"):
 
 class Stats(unittest.TestCase):
     def clocks(self, s):
-        return {k: v for k, v in s.items() if k.endswith("_ms") and k != "total_ms"}
+        return {k: v for k, v in s.items() if k.endswith("_ms") and k != "total_ms" and k not in SPREADS}
 
     def test_adds_up(self):
         for tier in ["interp", "tcg"]:
@@ -38,6 +42,49 @@ class Stats(unittest.TestCase):
         s = stats("--tier=interp")
         self.assertEqual((s["translated_ms"], s["helpers_ms"], s["emit_ms"], s["code_bytes"]), (0, 0, 0, 0))
         self.assertGreater(s["interpreted_ms"], 0)
+
+    def test_tiers(self):
+        """With --icount each guest instruction is counted in the tier that ran it, and all tiers run the same ones."""
+        def insns(*args):
+            s = stats("--icount", *args)
+            return s["insns_interp"], s["insns_tcg"], s["region_run"]
+        interp, tcg = insns("--tier=interp"), insns("--tier=tcg", "--translate=first")
+        self.assertEqual(interp[1:], (0, 0))
+        self.assertGreater(interp[0], 500)
+        self.assertGreater(tcg[1], tcg[0])
+        self.assertEqual((sum(tcg), tcg[2]), (interp[0], 0))
+        if LLVM:
+            llvm = insns("--tier=llvm")
+            self.assertGreater(llvm[2], llvm[1])
+            self.assertEqual(sum(llvm), interp[0])
+
+    @unittest.skipUnless(LLVM, "a build without LLVM")
+    def test_regions(self):
+        """A loop that gets hot: how long its region took, what is sampled in it, and that it pays."""
+        with Process("-kernel", guest("tick"), "-append", "l", "-serial", "null", "-monitor", "stdio", "--tier=tiered", "--stats=json", "--hot=20000",
+                     "--symbols", guest("tick")) as p:
+            p.expect(r"\(tierce\) $")
+            for _ in range(300):
+                p.type("info profile\n")
+                said = p.expect(r"(?s).+\(tierce\) $").group(0)
+                if "was entered" in said:
+                    break
+                time.sleep(0.05)
+            time.sleep(0.3)
+            p.type("quit\n")
+            s = json.loads(p.expect(r"\{.*\}").group(0))
+        at = symbols("tick")
+        self.assertRegex(said, r"%x loop: 1 blocks, 3 instructions; recorded \d+ times?, .*its region was entered" % at["loop"])
+        self.assertRegex(said, r"\n +\d+ x +3  %x loop  -> \d+ x %x loop" % (at["loop"], at["loop"]))
+        self.assertGreaterEqual(s["regions"], 1)
+        for name in ("region_wait_ms", "region_first_ms"):
+            self.assertGreaterEqual(s[name]["count"], 1)
+            self.assertTrue(0 < s[name]["min"] <= s[name]["median"] <= s[name]["max"], s[name])
+        self.assertLessEqual(s["region_wait_ms"]["min"], s["region_first_ms"]["min"])
+        self.assertGreater(s["samples_llvm"], s["samples_interp"])
+        self.assertEqual((s["insns_tcg"], s["region_run"]), (0, 0))
+        self.assertGreaterEqual(s["regions_paid"], 1)
+        self.assertGreater(s["region_even"]["median"], 0)
 
     def test_idle_and_stopped(self):
         """A guest that waits is idle; a machine that is held is stopped."""
@@ -62,7 +109,7 @@ class Stats(unittest.TestCase):
         status, out, err = run("-kernel", guest("reset"), "-append", "v", "-no-reboot", "-serial", "null", "--stats", "-monitor", "none")
         lines = {line.split()[0]: line for line in err.splitlines()}
         for name in names():
-            self.assertIn(name.removesuffix("_ms"), lines)
+            self.assertTrue(name in lines or name.removesuffix("_ms") in lines, name)
         self.assertRegex(lines["total"], r" ms 100.0 %")
         self.assertRegex(lines["vaddps"], r"vaddps +[1-9]\d*$")
 

@@ -3,6 +3,7 @@ import os, re, subprocess, tempfile, unittest
 from lib import *
 
 AT = symbols("gdb")
+LLVM = os.environ["TIERCE_LLVM"] in ("1", "ON", "TRUE", "YES")
 
 
 def image(name):
@@ -57,6 +58,28 @@ class Trace(unittest.TestCase):
             code = re.findall(r"^0x[0-9a-f]+:  ([0-9a-f]+) ", lines, re.M)
             self.assertEqual(sum(len(c) // 2 for c in code), int(size), pc)
         self.assertEqual(self.trace("out_asm", "--tier=interp"), "")
+
+    @unittest.skipUnless(LLVM, "built without LLVM")
+    def test_llvm(self):
+        """Each region's three texts, under its first PC; -dfilter goes by that."""
+        def regions(log):
+            found = {}
+            for title, pc, body in re.findall(r"^(LLVM[^\n]*) for 0x([0-9a-f]+):\n(.*?)(?=^LLVM[^\n]* for 0x|\Z)", log, re.M | re.S):
+                found.setdefault(int(pc, 16), {})[title] = body
+            return found
+        all_items = "llvm_ir,llvm_opt,llvm_asm"
+        found = regions(self.trace(all_items, "--tier=llvm"))
+        self.assertIn(AT["_start"], found)
+        for pc, texts in found.items():
+            self.assertEqual(list(texts), ["LLVM IR", "LLVM IR after optimisation", "LLVM OUT"], hex(pc))
+            self.assertIn("alloca", texts["LLVM IR"])
+            for title in "LLVM IR", "LLVM IR after optimisation":
+                self.assertEqual(len(re.findall(r"^define ", texts[title], re.M)), 1)
+            self.assertRegex(texts["LLVM OUT"], r"(?m)^\tjmpq?\t\*")
+        some = max(found)
+        self.assertEqual(set(regions(self.trace(all_items, "--tier=llvm", "-dfilter", "0x%x+1" % some))), {some})
+        self.assertEqual(set(regions(self.trace("llvm_opt", "--tier=llvm"))[AT["_start"]]), {"LLVM IR after optimisation"})
+        self.assertEqual(self.trace(all_items, "--tier=tcg"), "")
 
     def test_exec(self):
         for tier in ["interp", "tcg"]:

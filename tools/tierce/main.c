@@ -5,6 +5,7 @@
 #include "tools/tierce/console.h"
 #include "tools/tierce/gdb.h"
 #include "tools/tierce/options.h"
+#include "tools/tierce/snapshots.h"
 #include "tools/tierce/terminal.h"
 #include <errno.h>
 #include <signal.h>
@@ -19,7 +20,8 @@ struct run {
     struct stream *serial[MAX_SERIAL], *monitor[MAX_MONITORS], *debugcon, *gdb_stream;
     struct console *consoles[MAX_SERIAL + MAX_MONITORS]; unsigned console_count;
     struct gdb *gdb;
-    char error[400];
+    bool abandoned;                 /* the machine, at the end */
+    char path[4352], error[5000];
 };
 
 /* The signal handlers' way to the machine. */
@@ -123,7 +125,7 @@ static void close_all(struct run *r)
     for (unsigned i = 0; i < r->console_count; i++)
         console_free(r->consoles[i]);
     gdb_free(r->gdb);
-    if (r->machine)
+    if (r->machine && !r->abandoned)
         machine_free(r->machine);
     for (unsigned i = 0; i < MAX_SERIAL; i++)
         stream_close(r->serial[i]);
@@ -151,6 +153,9 @@ static int run(struct options *o)
     int status = 0;
     if (!open_streams(&r) || !open_trace(&r))
         return fail(&r, 1);
+    if (o->loadvm && !snapshot_path(o->machine.state_dir, o->loadvm, false, r.path, sizeof r.path, r.error, sizeof r.error))
+        return fail(&r, 2);
+    o->machine.restore = o->loadvm ? r.path : o->machine.restore;
     r.machine = machine_new(&o->machine, r.error, sizeof r.error, &usage);
     if (!r.machine)
         return fail(&r, usage ? 2 : 1);
@@ -166,7 +171,15 @@ static int run(struct options *o)
     if (o->machine.stats)
         machine_stats_print(r.machine, stderr, o->stats_json);
     running = NULL;
+    /* Nobody waits for code that will not run any more; a file of perf's has its end to get. */
+    r.abandoned = machine_is_compiling(r.machine) && !o->machine.jitdump && !o->machine.perf_map && !o->machine.trace;
+    if (r.abandoned)
+        machine_cache_save(r.machine);
     close_all(&r);
+    if (r.abandoned) {
+        fflush(NULL);
+        _exit(code);
+    }
     return code;
 }
 
@@ -186,7 +199,7 @@ int main(int argc, char **argv)
     case DO_TRACE_HELP: options_trace_help(stdout); return 0;
     case DO_MACHINE_HELP: puts("Supported machines are:\npc  i440FX and PIIX3, as QEMU's pc (default)"); return 0;
     case DO_DEVICE_HELP: puts("name \"isa-debug-exit\", bus ISA: iobase=PORT (default 0x501), iosize=1|2|4 (default 2)"); return 0;
-    case DO_ACCEL_HELP: puts("Accelerators supported:\ntcg"); return 0;
+    case DO_ACCEL_HELP: puts("Accelerators supported:\ntcg\nkvm"); return 0;
     case DO_RUN: break;
     }
     return run(&o);

@@ -34,6 +34,25 @@ static void command_logfile(struct command *c)
         fprintf(c->out, *c->arguments ? "logfile: cannot write '%s'\n" : "logfile: a file name is missing\n", c->arguments);
 }
 
+static void command_tier(struct command *c)
+{
+    char error[200];
+    for (enum tier t = 0; tier_name(t); t++)
+        if (!strcmp(c->arguments, tier_name(t))) {
+            if (!machine_tier_set(c->machine, t, error, sizeof error))
+                fprintf(c->out, "%s\n", error);
+            return;
+        }
+    if (!*c->arguments) {
+        fprintf(c->out, "%s\n", tier_name(machine_tier(c->machine)));
+        return;
+    }
+    fprintf(c->out, "tier: unknown tier '%s'; accepted:", c->arguments);
+    for (enum tier t = 0; tier_name(t); t++)
+        fprintf(c->out, " %s", tier_name(t));
+    fputc('\n', c->out);
+}
+
 static command_fn command_help;
 static const struct { const char *name, *other; command_fn *run; const char *arguments, *help; } commands[] = {
     {"help", "?", command_help, "[command]", "what there is"},
@@ -50,6 +69,10 @@ static const struct { const char *name, *other; command_fn *run; const char *arg
     {"logfile", NULL, command_logfile, "file", "where it goes"},
     {"stop", "s", command_stop, "", "stops the machine"},
     {"cont", "c", command_cont, "", "lets it go on"},
+    {"savevm", NULL, command_savevm, "[name]", "saves the machine: a name (`info snapshots` lists them) or, with a slash, a path"},
+    {"loadvm", NULL, command_loadvm, "name", "goes on from what was saved so"},
+    {"delvm", NULL, command_delvm, "name", "deletes it"},
+    {"tier", NULL, command_tier, "[name]", "who runs the guest from now on; without a name: who does"},
     {"sendkey", NULL, command_sendkey, "keys", "presses keys: ctrl-alt-delete"},
     {"nmi", NULL, command_nmi, "", "a non-maskable interrupt"},
     {"system_reset", NULL, command_reset, "", "resets the machine"},

@@ -7,8 +7,10 @@
 static void info_registers(struct command *c) { x86_state_print(c->out, c->state); }
 static void info_softmmu(struct command *c) { machine_print_tlb(c->machine, c->out); }
 static void info_jit(struct command *c) { machine_print_jit(c->machine, c->out); }
+static void info_profile(struct command *c) { machine_print_profile(c->machine, c->out); }
 static void info_pic(struct command *c) { machine_print_pic(c->machine, c->out); }
 static void info_irq(struct command *c) { machine_print_irq(c->machine, c->out); }
+static void info_qtree(struct command *c) { machine_print_devices(c->machine, c->out); }
 static void info_status(struct command *c) { fprintf(c->out, "VM status: %s\n", c->stopped ? "paused" : "running"); }
 static void info_version(struct command *c) { fprintf(c->out, TIERCE_VERSION "\n"); }
 static void info_cpus(struct command *c) { fprintf(c->out, "* CPU #0: pc=0x%016" PRIx64 "%s\n", c->state->rip, c->state->halted ? " (halted)" : ""); }
@@ -132,6 +134,8 @@ static const struct { const char *name; command_fn *run; const char *help; } inf
     {"registers", info_registers, "the CPU's registers"}, {"cpus", info_cpus, "the CPUs"}, {"mem", info_mem, "what the guest's page tables map, in ranges"},
     {"tlb", info_tlb, "each page that they map"}, {"softmmu", info_softmmu, "what is cached of it"}, {"mtree", info_mtree, "memory and I/O map"},
     {"pic", info_pic, "interrupt controllers"}, {"irq", info_irq, "how often each interrupt line rose"}, {"jit", info_jit, "translations"},
+    {"qtree", info_qtree, "the state of each device"}, {"snapshots", info_snapshots, "saved machines"},
+    {"profile", info_profile, "hot loops and the paths through them"},
     {"status", info_status, "running or paused"}, {"version", info_version, "version"},
 };
 

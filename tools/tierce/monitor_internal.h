@@ -17,6 +17,9 @@ command_fn command_x, command_xp, command_print, command_in, command_out, comman
 /* Numbers, 'c', $registers, ( ), unary + - ~, and * / % before & | ^ before + -, as in QEMU.  Moves *at behind it. */
 bool expression(const struct command *, const char **at, uint64_t *value);
 
+/* monitor_state.c */
+command_fn command_savevm, command_loadvm, command_delvm, info_snapshots;
+
 /* monitor_keys.c */
 command_fn command_sendkey;
 

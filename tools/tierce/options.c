@@ -1,10 +1,18 @@
 /* The command line: a table of options, each with a function that takes its value.  What is QEMU's and not there yet
  * has a row too, so that it is refused with what is accepted instead. */
 #include "tools/tierce/options.h"
+#include "kvm/kvm.h"
+#include "tools/common/cache_path.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef TIERCE_LLVM
+#define DEFAULT_TIER TIER_TIERED
+#else
+#define DEFAULT_TIER TIER_TCG
+#endif
 
 struct parse { struct options *o; const char *name; char *error; size_t size; };
 typedef bool take_fn(struct parse *, const char *value);
@@ -98,6 +106,13 @@ static bool take_cpu(struct parse *p, const char *value)
     return true;
 }
 static bool take_kernel(struct parse *p, const char *value) { p->o->machine.kernel = value; return true; }
+static bool take_restore(struct parse *p, const char *value) { p->o->machine.restore = value; return *value || fail(p, value, "a file that savevm wrote"); }
+static bool take_loadvm(struct parse *p, const char *value) { p->o->loadvm = value; return true; }
+static bool take_state_dir(struct parse *p, const char *value) { p->o->machine.state_dir = value; return *value || fail(p, value, "a directory"); }
+static bool take_incoming(struct parse *p, const char *value)
+{
+    return strncmp(value, "file:", 5) ? fail(p, value, "file:FILE, with a file that savevm wrote") : take_restore(p, value + 5);
+}
 static bool take_initrd(struct parse *p, const char *value) { p->o->machine.initrd = value; return true; }
 static bool take_append(struct parse *p, const char *value) { p->o->machine.append = value; return true; }
 static bool take_nothing(struct parse *p, const char *value) { (void)p; (void)value; return true; }
@@ -120,6 +135,23 @@ static bool take_action(struct parse *p, const char *value)
     }
 }
 
+static void set_tier(struct parse *p, enum tier tier)
+{
+    p->o->machine.tier = tier;
+    if (tier == TIER_KVM)
+        p->o->machine.accel = &kvm_accel;
+}
+
+/* QEMU's words: tcg is whatever translates. */
+static void set_accel(struct parse *p, bool kvm)
+{
+    if (kvm)
+        set_tier(p, TIER_KVM);
+    else if (p->o->machine.tier == TIER_KVM)
+        set_tier(p, DEFAULT_TIER);
+}
+static bool take_kvm(struct parse *p, const char *value) { (void)value; set_accel(p, true); return true; }
+
 static bool take_machine(struct parse *p, const char *value)
 {
     if (!strcmp(value, "help") || !strcmp(value, "?")) {
@@ -128,8 +160,10 @@ static bool take_machine(struct parse *p, const char *value)
     }
     for (const char *at = value; ; at++) {
         size_t n = strcspn(at, ",");
-        if (!AMONG(at, n, "pc", "type=pc", "accel=tcg"))
-            return fail(p, value, "pc[,accel=tcg]");
+        if (AMONG(at, n, "accel=kvm", "accel=tcg"))
+            set_accel(p, is(at, n, "accel=kvm"));
+        else if (!AMONG(at, n, "pc", "type=pc", "kernel-irqchip=off", "kernel_irqchip=off"))
+            return fail(p, value, "pc[,accel=tcg|kvm][,kernel-irqchip=off] (the interrupt controllers are tierce's own, with KVM too)");
         if (!*(at += n))
             return true;
     }
@@ -155,8 +189,10 @@ static bool take_accel(struct parse *p, const char *value)
         size_t n = strcspn(at, ",");
         if (!strncmp(at, "tb-size=", 8) && !at[n])
             return take_tb_size(p, at + 8);
-        if (!AMONG(at, n, "tcg", "accel=tcg", "thread=single", "thread=multi"))
-            return fail(p, value, "tcg[,thread=single|multi][,tb-size=MIB]");
+        if (AMONG(at, n, "tcg", "accel=tcg", "kvm", "accel=kvm"))
+            set_accel(p, AMONG(at, n, "kvm", "accel=kvm"));
+        else if (!AMONG(at, n, "thread=single", "thread=multi", "kernel-irqchip=off"))
+            return fail(p, value, "tcg[,thread=single|multi][,tb-size=MIB], kvm[,kernel-irqchip=off]");
         if (!*(at += n))
             return true;
     }
@@ -214,12 +250,64 @@ static bool take_network(struct parse *p, const char *value)
     return !strcmp(value, "none") || later(p, value, "network is", "none");
 }
 static bool take_usb(struct parse *p, const char *value) { return later(p, value, "USB is", "the PS/2 keyboard and mouse"); }
-static bool take_kvm(struct parse *p, const char *value) { return later(p, value, "KVM is", "-accel tcg"); }
+static bool take_check(struct parse *p, const char *value)
+{
+    struct machine_config *m = &p->o->machine;
+    m->check_interp = !strcmp(value, "interp");
+    m->check_accel = !strcmp(value, "kvm");
+    if (m->check_accel)
+        m->accel = &kvm_accel;
+    return m->check_interp || m->check_accel || fail(p, value, "interp: lockstep with the interpreter; kvm: with the host's KVM");
+}
+
+/* --- The translation cache */
+#ifdef TIERCE_LLVM
+#define CACHE_ACCEPTED "a directory, or off"
 static bool take_cache(struct parse *p, const char *value)
 {
-    return !strcmp(value, "off") || later(p, value, "the translation cache is", "off");
+    struct machine_cache *c = &p->o->machine.cache;
+    c->path = strcmp(value, "off") ? value : NULL;
+    c->named = true;
+    return *value || fail(p, value, CACHE_ACCEPTED);
 }
-static bool take_check(struct parse *p, const char *value) { return later(p, value, "lockstep is", "--tier=interp or --tier=tcg alone"); }
+
+static bool take_cache_layer(struct parse *p, const char *value)
+{
+    struct machine_cache *c = &p->o->machine.cache;
+    if (c->layer_count == CACHE_LAYERS)
+        return fail(p, value, "eight layers, which have been given");
+    c->layers[c->layer_count++] = value;
+    return *value || fail(p, value, "a directory");
+}
+
+static bool take_cache_size(struct parse *p, const char *value)
+{
+    return (parse_size(value, strlen(value), 1 << 20, &p->o->machine.cache.max_bytes) && p->o->machine.cache.max_bytes >= 1 << 20) ||
+           fail(p, value, "N of at least 1, in MiB or with a suffix B, K, M, G");
+}
+
+static bool take_cache_remote(struct parse *p, const char *value)
+{
+    p->o->machine.cache.remote = value;
+    return !strncmp(value, "redis://", 8) || fail(p, value, "redis://HOST[:PORT], redis:///PATH/OF/SOCKET");
+}
+
+static bool take_cache_preload(struct parse *p, const char *value) { (void)value; p->o->machine.cache.preload = true; return true; }
+
+/* What the environment says is refused as --cache's own value would be; the directory that nobody named is not. */
+static void cache_default(struct options *o)
+{
+    struct machine_cache *c = &o->machine.cache;
+    const char *given = getenv("TIERCE_CACHE");
+    if (c->named)
+        return;
+    c->named = given && *given;
+    c->path = cache_path_default(o->cache, sizeof o->cache) ? o->cache : NULL;
+}
+#else
+static bool take_cache(struct parse *p, const char *value) { return !strcmp(value, "off") || fail(p, value, "off, in this build without LLVM"); }
+static void cache_default(struct options *o) { (void)o; }
+#endif
 
 /* --- Where serial ports, monitors and gdb are */
 static bool take_stream(struct parse *p, const char *value, struct stream_spec *to)
@@ -267,6 +355,11 @@ static const struct { const char *name, *other; unsigned bit; const char *meanin
     {"ir", "op", TRACE_IR, "its IR as lifted"},
     {"ir_opt", "op_opt", TRACE_IR_OPT, "its IR after the passes"},
     {"out_asm", NULL, TRACE_OUT_ASM, "the host code made of it"},
+#ifdef TIERCE_LLVM
+    {"llvm_ir", NULL, TRACE_LLVM_IR, "LLVM IR of each region that is compiled"},
+    {"llvm_opt", NULL, TRACE_LLVM_OPT, "its LLVM IR after LLVM's passes"},
+    {"llvm_asm", NULL, TRACE_LLVM_ASM, "the host code that LLVM made of it"},
+#endif
     {"int", NULL, TRACE_INT, "interrupts and exceptions"},
     {"exec", NULL, TRACE_EXEC, "each block before it runs (they are not chained then)"},
     {"cpu", NULL, TRACE_CPU, "CPU state before each block (they are not chained then)"},
@@ -291,6 +384,15 @@ bool options_trace_parse(const char *items, unsigned *trace, char *wrong, size_t
     }
 }
 
+static bool fail_trace(struct parse *p, const char *value)
+{
+    char accepted[160] = "";
+    for (unsigned i = 0; i < TRACES; i++)
+        snprintf(accepted + strlen(accepted), sizeof accepted - strlen(accepted), "%s%s", i ? "," : "", traces[i].name);
+    snprintf(accepted + strlen(accepted), sizeof accepted - strlen(accepted), "; `-d help` explains them");
+    return fail(p, value, accepted);
+}
+
 void options_trace_help(FILE *out)
 {
     for (unsigned i = 0; i < TRACES; i++)
@@ -305,7 +407,7 @@ static bool take_trace(struct parse *p, const char *value)
     if (!strcmp(value, "help") || !strcmp(value, "?"))
         p->o->action = DO_TRACE_HELP;
     else if (!options_trace_parse(value, &p->o->machine.trace, wrong, sizeof wrong))
-        return fail(p, value, "in_asm,ir,ir_opt,out_asm,int,exec,cpu,mmu,nochain; `-d help` explains them");
+        return fail_trace(p, value);
     return true;
 }
 static bool take_trace_file(struct parse *p, const char *value) { p->o->trace_path = value; return true; }
@@ -341,13 +443,144 @@ static bool take_filter(struct parse *p, const char *value)
     }
 }
 
+static bool take_perf_map(struct parse *p, const char *value) { (void)value; p->o->machine.perf_map = true; return true; }
+static bool take_check_skip(struct parse *p, const char *value)
+{
+    char *end;
+    errno = 0;
+    p->o->machine.check_skip = strtoull(value, &end, 10);
+    return (!errno && *value >= '0' && *value <= '9' && !*end) || fail(p, value, "a number of instructions that run before the first is compared");
+}
+#ifdef TIERCE_LLVM
+static bool take_compile_again(struct parse *p, const char *value) { (void)value; p->o->machine.compile_again = true; return true; }
+static bool take_gdb_jit(struct parse *p, const char *value) { (void)value; p->o->machine.gdb_jit = true; return true; }
+#endif
+static bool take_jitdump(struct parse *p, const char *value) { p->o->machine.jitdump = value ? value : "."; return true; }
+
+static bool take_symbols(struct parse *p, const char *value)
+{
+    struct machine_config *m = &p->o->machine;
+    if (m->symbol_files == SYMBOL_FILES)
+        return fail(p, value, "sixteen files, which have been given");
+    m->symbols[m->symbol_files++] = value;
+    return true;
+}
+
+#define TIERS_ACCEPTED "interp, tcg, llvm, tiered, kvm"
+static bool find_tier(const char *at, size_t n, enum tier *tier)
+{
+    for (*tier = 0; tier_name(*tier); ++*tier)
+        if (is(at, n, tier_name(*tier)))
+            return true;
+    return false;
+}
+
 static bool take_tier(struct parse *p, const char *value)
 {
-    if (!strcmp(value, "llvm") || !strcmp(value, "tiered") || !strcmp(value, "kvm"))
-        return later(p, value, "that tier is", "interp, tcg");
-    if (strcmp(value, "interp") && strcmp(value, "tcg"))
-        return fail(p, value, "interp, tcg");
-    p->o->machine.tier = !strcmp(value, "tcg") ? TIER_TCG : TIER_INTERP;
+    enum tier tier;
+    if (!find_tier(value, strlen(value), &tier))
+        return fail(p, value, TIERS_ACCEPTED);
+    set_tier(p, tier);
+    return true;
+}
+
+/* 1.5s, 200ms, 3us, 10ns */
+static bool parse_time(const char *at, uint64_t *ns)
+{
+    static const struct { const char *unit; double ns; } units[] = {{"s", 1e9}, {"ms", 1e6}, {"us", 1e3}, {"ns", 1}};
+    char *end;
+    double value = *at >= '0' && *at <= '9' ? strtod(at, &end) : -1;
+    for (unsigned i = 0; i < sizeof units / sizeof *units && value >= 0; i++)
+        if (!strcmp(end, units[i].unit) && value * units[i].ns < 9e18) {
+            *ns = (uint64_t)(value * units[i].ns);
+            return true;
+        }
+    return false;
+}
+
+static bool parse_number(const char *at, uint64_t most, uint64_t *value)
+{
+    char *end;
+    errno = 0;
+    *value = strtoull(at, &end, 0);
+    return *at >= '0' && *at <= '9' && !*end && !errno && *value <= most;
+}
+
+static bool parse_port_write(const char *at, struct machine_handover *h)
+{
+    char port[24];
+    size_t n = strcspn(at, "=");
+    uint64_t value = 0;
+    if (n >= sizeof port)
+        return false;
+    memcpy(port, at, n);
+    port[n] = 0;
+    h->any_value = !at[n];
+    bool ok = parse_number(port, 0xffff, &h->at) && (!at[n] || parse_number(at + n + 1, UINT32_MAX, &value));
+    h->value = (uint32_t)value;
+    return ok;
+}
+
+static bool parse_trigger(const char *at, struct machine_handover *h)
+{
+    if (!strcmp(at, "monitor")) {
+        h->kind = HANDOVER_MONITOR;
+        return true;
+    }
+    if (!strncmp(at, "console:", 8)) {
+        h->kind = HANDOVER_CONSOLE;
+        h->text = at + 8;
+        return at[8] && strlen(at + 8) <= 256;
+    }
+    if (!strncmp(at, "port:", 5)) {
+        h->kind = HANDOVER_PORT;
+        return parse_port_write(at + 5, h);
+    }
+    if (!strncmp(at, "pc:", 3)) {
+        h->kind = HANDOVER_PC;
+        if (at[3] >= '0' && at[3] <= '9')
+            return parse_number(at + 3, UINT64_MAX, &h->at);
+        h->text = at + 3;
+        return at[3];
+    }
+    return parse_time(at, &h->at);
+}
+
+static bool take_switch(struct parse *p, const char *value)
+{
+    static const char accepted[] = "TIER@TRIGGER, of " TIERS_ACCEPTED "; and a time (1.5s, 200ms), console:TEXT, pc:ADDRESS, pc:FUNCTION, port:PORT, port:PORT=VALUE, monitor";
+    struct machine_config *m = &p->o->machine;
+    struct machine_handover *h = &p->o->handovers[m->handover_count];
+    const char *at = strchr(value, '@');
+    if (m->handover_count == MAX_HANDOVERS)
+        return fail(p, value, "256 of them, which have been given");
+    *h = (struct machine_handover){.kind = HANDOVER_TIME};
+    if (!at || !find_tier(value, (size_t)(at - value), &h->tier) || !parse_trigger(at + 1, h))
+        return fail(p, value, accepted);
+    m->handovers = p->o->handovers;
+    m->handover_count++;
+    if (h->tier == TIER_KVM)
+        m->accel = &kvm_accel;
+    return true;
+}
+
+static bool take_hot(struct parse *p, const char *value)
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+    if (end == value || *end || !n || n > 1000000000)
+        return fail(p, value, "entries of a block, 1 to 1000000000, before it is compiled by LLVM");
+    p->o->machine.hot_threshold = (uint32_t)n;
+    return true;
+}
+
+static bool take_stress(struct parse *p, const char *value)
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+    if (end == value || *end || !n || n > UINT32_MAX)
+        return fail(p, value, "a seed, 1 to 4294967295");
+    p->o->machine.stress = (uint32_t)n;
     return true;
 }
 
@@ -384,10 +617,15 @@ static const struct option { const char *name, *other; take_fn *take; const char
     {"smp", NULL, take_smp, "1", "how many CPUs"},
     {"cpu", NULL, take_cpu, "MODEL[,+F|,-F]", "CPU model and features; `-cpu help` lists them (default x86-64-v2)"},
     {"machine", "M", take_machine, "pc", "machine type"},
-    {"accel", NULL, take_accel, "tcg", "accelerator"},
+    {"accel", NULL, take_accel, "tcg|kvm", "accelerator: translation, or the host's KVM"},
+    {"enable-kvm", NULL, take_kvm, NULL, "-accel kvm"},
     {"kernel", NULL, take_kernel, "FILE", "bzImage, ELF or Multiboot kernel to boot"},
     {"initrd", NULL, take_initrd, "FILE", "its initial RAM disk"},
     {"append", NULL, take_append, "TEXT", "its command line"},
+    {"restore", NULL, take_restore, "FILE", "go on from a machine that savevm saved there"},
+    {"loadvm", NULL, take_loadvm, "NAME", "the same, by its name"},
+    {"incoming", NULL, take_incoming, "file:FILE", "the same as -restore"},
+    {"state-dir", NULL, take_state_dir, "DIR", "where names of saved machines are (default ~/.local/state/tierce)"},
     {"serial", NULL, take_serial, "DEV", "where COM1 is, then COM2 (default mon:stdio)"},
     {"monitor", NULL, take_monitor, "DEV", "a monitor there"},
     {"debugcon", NULL, take_debugcon, "DEV", "where port 0xe9 goes"},
@@ -408,20 +646,36 @@ static const struct option { const char *name, *other; take_fn *take; const char
     {"d", NULL, take_trace, "ITEMS", "trace; `-d help` lists the items"},
     {"D", NULL, take_trace_file, "FILE", "where the trace goes (default: standard error)"},
     {"dfilter", NULL, take_filter, "RANGES", "trace code at these guest addresses alone: FROM..TO, FROM+SIZE"},
+    {"perf-map", NULL, take_perf_map, NULL, "write /tmp/perf-PID.map, by which `perf` names translated code"},
+    {"jitdump", NULL, take_jitdump, "[=DIR]", "write DIR/jit-PID.dump for `perf inject --jit`: names, code, guest instructions (default .)"},
+#ifdef TIERCE_LLVM
+    {"compile-again", NULL, take_compile_again, NULL, "for measurements: the compiler never rests, with the last region where nothing else waits"},
+    {"gdb-jit", NULL, take_gdb_jit, NULL, "tell a gdb that debugs the emulator itself the names of LLVM's code"},
+#endif
+    {"symbols", NULL, take_symbols, "FILE[@OFFSET]", "guest function names of an ELF file or System.map, for -d and --perf-map; OFFSET is added"},
     {"icount", NULL, take_icount, "[=shift=0]", "time counts instructions: runs repeat exactly"},
-    {"tier", NULL, take_tier, "NAME", "interp or tcg (default tcg)"},
+    {"tier", NULL, take_tier, "NAME", "interp, tcg, llvm, tiered or kvm (default tiered; tcg in a build without LLVM)"},
+    {"switch-to", NULL, take_switch, "TIER@TRIGGER", "changes the tier at a time (1.5s), console:TEXT, pc:ADDRESS|FUNCTION, port:PORT[=VALUE], monitor"},
+    {"hot", NULL, take_hot, "N", "tiered: entries of a block before its region is compiled by LLVM (default 300000)"},
+    {"stress", NULL, take_stress, "SEED", "tiered, llvm: regions of random extent, side exits and regions thrown away at random"},
     {"translate", NULL, take_translate, "RUN", "first or second: at which run code is translated (default second)"},
     {"tb-size", NULL, take_tb_size, "MIB", "code buffer"},
     {"stats", NULL, take_stats, "[=json]", "at the end, where the time went, on standard error"},
-    {"cache", NULL, take_cache, "off", NULL},
-    {"check", NULL, take_check, "TIER", NULL},
+    {"cache", NULL, take_cache, "DIR|off", "where translations are kept (default $TIERCE_CACHE, $XDG_CACHE_HOME/tierce/objects, ~/.cache/tierce/objects)"},
+#ifdef TIERCE_LLVM
+    {"cache-layer", NULL, take_cache_layer, "DIR", "translations that are used, but not added to; may be given again"},
+    {"cache-size", NULL, take_cache_size, "SIZE", "of the cache, in MiB or with a suffix; the least recently used goes (default 1G)"},
+    {"cache-remote", NULL, take_cache_remote, "URL", "redis://HOST[:PORT]: shared by many hosts"},
+    {"cache-preload", NULL, take_cache_preload, NULL, "read the cache into memory while the guest starts"},
+#endif
+    {"check", NULL, take_check, "TIER", "interp, kvm: lockstep with the interpreter or the host's KVM; the first difference ends the run"},
+    {"check-skip", NULL, take_check_skip, "N", "compare nothing of the first N instructions (of a boot, say)"},
     {"version", NULL, take_version, NULL, "the version"},
     {"help", "h", take_help, NULL, "this text"},
     {"bios", NULL, take_firmware, "FILE", NULL}, {"pflash", NULL, take_firmware, "FILE", NULL},
     {"drive", NULL, take_disk, "...", NULL}, {"blockdev", NULL, take_disk, "...", NULL}, {"cdrom", NULL, take_disk, "FILE", NULL},
     {"hda", "hdb", take_disk, "FILE", NULL}, {"hdc", "hdd", take_disk, "FILE", NULL}, {"fda", "fdb", take_disk, "FILE", NULL},
     {"netdev", NULL, take_network, "...", NULL}, {"usb", NULL, take_usb, NULL, NULL}, {"usbdevice", NULL, take_usb, "...", NULL},
-    {"enable-kvm", NULL, take_kvm, NULL, NULL},
 };
 enum { OPTIONS = sizeof table / sizeof *table };
 
@@ -504,8 +758,22 @@ static bool check(const struct options *o, char *error, size_t size)
         snprintf(error, size, "-initrd '%s' is only accepted with -kernel FILE", o->machine.initrd);
     else if (o->machine.append && !o->machine.kernel)
         snprintf(error, size, "-append '%s' is only accepted with -kernel FILE", o->machine.append);
-    else if (!o->machine.kernel)
-        snprintf(error, size, "nothing to run; accepted: -kernel FILE");
+    else if (o->machine.check_skip && !o->machine.check_interp)
+        snprintf(error, size, "-check-skip is only accepted with -check interp");
+    else if (o->machine.check_interp && o->machine.tier == TIER_INTERP)
+        snprintf(error, size, "-check interp with -tier interp compares the interpreter with itself; accepted: another tier");
+    else if (o->loadvm && o->machine.restore)
+        snprintf(error, size, "-loadvm '%s' and -restore '%s': accepted: one of them", o->loadvm, o->machine.restore);
+    else if (o->machine.icount && o->machine.accel && !o->machine.check_accel)
+        snprintf(error, size, "-icount with -tier kvm: KVM does not count instructions; accepted: another tier");
+    else if ((o->machine.check_interp || o->machine.check_accel) && o->machine.tier == TIER_KVM)
+        snprintf(error, size, "-check with -tier kvm: KVM cannot be stopped at each block; accepted: another tier");
+    else if ((o->machine.check_interp || o->machine.check_accel) && o->machine.handover_count)
+        snprintf(error, size, "-check with -switch-to: one tier is compared; accepted: one of the two");
+    else if (!o->machine.cache.path && (o->machine.cache.layer_count || o->machine.cache.remote || o->machine.cache.preload))
+        snprintf(error, size, "-cache-layer, -cache-remote and -cache-preload are not accepted with -cache off");
+    else if (!o->machine.kernel && !o->machine.restore && !o->loadvm)
+        snprintf(error, size, "nothing to run; accepted: -kernel FILE, -restore FILE, -loadvm NAME");
     else
         return true;
     return false;
@@ -516,7 +784,7 @@ const char *options_parse(struct options *o, int argc, char **argv, char *error,
     struct parse p = {o, "", error, size};
     memset(o, 0, sizeof *o);
     o->machine.ram_size = 128ull << 20;
-    o->machine.tier = TIER_TCG;
+    o->machine.tier = DEFAULT_TIER;
     o->machine.interpret_first = true;
     for (int at = 1; at < argc; at++) {
         if (!one(&p, argc, argv, &at))
@@ -525,6 +793,7 @@ const char *options_parse(struct options *o, int argc, char **argv, char *error,
             return NULL; /* as QEMU: the first `help` is all that is done */
     }
     defaults(o);
+    cache_default(o);
     return check(o, error, size) ? NULL : error;
 }
 
