@@ -3,7 +3,7 @@
 # package is found.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
-wanted="build-essential cmake clang libclang-rt-dev libzydis-dev llvm-19-dev libelf-dev libdw-dev zlib1g-dev libxxhash-dev libhiredis-dev redis-server busybox-static cpio gzip xz-utils bzip2 zstd lz4 file binutils python3 gdb"
+wanted="build-essential cmake clang libclang-rt-dev libzydis-dev llvm-19-dev libelf-dev libdw-dev zlib1g-dev liblzma-dev libzstd-dev liblz4-dev libxxhash-dev libhiredis-dev redis-server busybox-static cpio gzip xz-utils bzip2 zstd lz4 file binutils python3 gdb parallel"
 missing=
 for p in $wanted "$@"; do
   dpkg -s "$p" >/dev/null 2>&1 || missing="$missing $p"
