@@ -13,6 +13,7 @@ parser.add_argument("json")
 parser.add_argument("html")
 parser.add_argument("--subjects", required=True)
 parser.add_argument("--least", type=int, required=True)
+parser.add_argument("--compiler", action="store_true", help="the JSON has latencies, that in the page what is lost to the compiler")
 args = parser.parse_args()
 failures = []
 
@@ -60,20 +61,33 @@ def check_json(report, subjects):
         check(of_group and close(group["times_native"]["median"], statistics.median(means)), f"geometric mean of {group}")
 
 
+def check_figures(report, name, least, most):
+    for machine in report["machines"]:
+        figures = machine.get(name)
+        check(figures and None not in figures.values() and least <= figures["min"] <= figures["median"] <= figures["max"] <= most, f"{name}: {figures}")
+    check(any(goal["got"]["median"] == report["machines"][0][name]["median"] for goal in report["goals"]), f"no goal of {name}")
+
+
 def check_html(text):
     root = ET.fromstring(text.removeprefix("<!DOCTYPE html>"))
     check(root.tag == "html", "root element")
     check(root.find("./head/meta[@charset='utf-8']") is not None, "character set")
     outside = re.findall(r"https?://|//[a-z]+\.|url\(|@import|<link|<img|<iframe|src=", text)
     check(not outside, f"refers outside: {outside}")
-    check(json.loads(root.find(".//script[@id='data']").text)["tool"] == "tierce-bench", "the JSON in the page")
+    report = json.loads(root.find(".//script[@id='data']").text)
+    check(report["tool"] == "tierce-bench", "the JSON in the page")
+    if args.compiler:
+        check_figures(report, "compiler_loss_percent", -90, 1000)
     check(root.find(".//table") is not None, "no table")
     return len(root.findall(".//svg"))
 
 
 with open(args.json) as f:
     subjects = args.subjects.split(",")
-    check_json(json.load(f), subjects)
+    report = json.load(f)
+    check_json(report, subjects)
+    if args.compiler:
+        check_figures(report, "latency_ms", 0.1, 1500)
 with open(args.html) as f:
     charts = check_html(f.read())
 check(charts >= 1 or len(subjects) == 1, "no chart")

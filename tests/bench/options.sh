@@ -25,12 +25,13 @@ expect 2 "--rounds 0: accepted is a number from 1" --rounds 0
 expect 2 "--rounds -1" --rounds -1
 expect 2 "--rounds 3x" --rounds 3x
 expect 2 "--rounds 99999999999999999999" --rounds 99999999999999999999
-expect 2 "--budget 0" --budget 0
+expect 2 "--budget 60001" --budget 60001
 expect 2 "--m 1" -m 1
-expect 2 "--tiers llvm: accepted are tcg and interp" --tiers llvm
+expect 2 "--tiers kvm: accepted are tiered, tcg, llvm and interp" --tiers kvm
 expect 2 "--tiers tcg,foo" --tiers tcg,foo
 expect 2 "--format xml: accepted are text, json, html" --format xml
 expect 2 "--format needs a value" --format
+expect 2 "--kvm goes with --format text" --kvm --format json
 expect 2 "--only nosuch: no program and no group" --only nosuch --qemu none --tiers none
 expect 2 "--only integer_has: no program" --only integer_crc,integer_has --qemu none --tiers none
 expect 2 "leaves nothing to measure" --no-native --tiers none --qemu none

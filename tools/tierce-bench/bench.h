@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 struct json;
-enum { MAX_SUBJECTS = 6, MAX_PROGRAMS = 160, MAX_ROUNDS = 50, MAX_ARGUMENTS = 40 };
+enum { MAX_SUBJECTS = 6, MAX_PROGRAMS = 160, MAX_ROUNDS = 50, MAX_ARGUMENTS = 40, MAX_CACHE_ROWS = 32, LATENCIES = 5 /* new loops a round */ };
 
 enum outcome { NOT_RUN, GOOD, WRONG, ENDED, TIMED_OUT };
 
@@ -31,13 +31,18 @@ struct subject {
 
 struct program { char group[24], name[48]; };
 
+/* A figure of --cache, one value a round; wanted: NaN, or what it may be at most. */
+struct cache_row { const char *name, *unit; double values[MAX_ROUNDS], wanted; unsigned count; };
+
 struct memory { double ram, rest; };  /* MiB resident: of guest RAM, of all else */
+
+struct saved { double save_ms, load_ms, start_ms /* to the guest's answer */, file, not_zero, touched; /* MiB: file, RAM in it, RAM resident */ };
 
 struct bench {
     /* what was asked for */
     const char *kernel, *tierce, *qemu, *output, *only, *tiers, *compare;
     unsigned rounds, budget_ms, memory_mib, timeout_s;
-    bool native, with_programs, with_boot, with_memory, with_translate, by_best;
+    bool native, with_programs, with_boot, with_memory, with_state, with_translate, with_cache, with_latency, with_load, with_kvm, by_best;
     enum { TEXT, JSON, HTML } format;
     struct json *old;        /* of --compare */
     /* what was found */
@@ -51,9 +56,14 @@ struct bench {
     /* what was measured */
     struct sample samples[MAX_PROGRAMS][MAX_SUBJECTS][MAX_ROUNDS];
     double ready[MAX_SUBJECTS][MAX_ROUNDS], shell[MAX_SUBJECTS][MAX_ROUNDS], off[MAX_SUBJECTS][MAX_ROUNDS];
+    struct saved saved[MAX_SUBJECTS][MAX_ROUNDS];
     struct memory after_boot[MAX_SUBJECTS], after_programs[MAX_SUBJECTS];
-    char stages[MAX_SUBJECTS][2048]; /* what --stats=json said of the translation programs */
-    unsigned rounds_done, boots_done, failures;
+    double latency[MAX_SUBJECTS][MAX_ROUNDS * LATENCIES], loss[MAX_SUBJECTS][MAX_ROUNDS]; /* ns until a new loop is fast; percent */
+    unsigned latencies_done, losses_done; /* rounds */
+    char stages[MAX_SUBJECTS][8192]; /* what --stats=json said of the translation programs */
+    struct cache_row cache_rows[MAX_CACHE_ROWS];
+    unsigned cache_row_count;
+    unsigned rounds_done, boots_done, states_done, failures;
 };
 
 /* Prints one line to standard error and ends with `status`. */
@@ -75,6 +85,15 @@ void measure_programs(struct bench *b);
 void measure_boot(struct bench *b);
 void measure_memory(struct bench *b);
 void measure_stages(struct bench *b);
+/* cache.c */
+void measure_cache(struct bench *b);
+/* state.c */
+void measure_state(struct bench *b);
+void measure_latency(struct bench *b);
+void measure_load(struct bench *b);
+
+/* kvm.c: measures, and says at once what came of it. */
+void measure_kvm(struct bench *b, FILE *out);
 
 /* summary.c: figures over the rounds. */
 int subject_of_kind(const struct bench *b, enum kind kind); /* -1: none */
@@ -91,6 +110,11 @@ struct figures instruction_figures(const struct bench *b, const char *program, u
 /* Times of boots in seconds: to the shell, or to the end of poweroff. */
 enum boot_end { TO_SHELL, TO_POWEROFF };
 struct figures boot_figures(const struct bench *b, unsigned subject, enum boot_end end);
+struct figures saved_figures(const struct bench *b, unsigned subject, size_t field /* offset in struct saved */);
+/* Milliseconds until a loop that is new runs in code that was compiled for it; percent of a busy guest's speed that a compiler which never
+ * rests takes. */
+struct figures latency_figures(const struct bench *b, unsigned subject);
+struct figures loss_figures(const struct bench *b, unsigned subject);
 /* What the first tier of tierce must hold against QEMU, as far as it was measured; returns how many. */
 enum { MAX_GOALS = 8 };
 struct goal { const char *label, *unit; struct figures got; double wanted; bool reached; };

@@ -128,10 +128,10 @@ static void find_subjects(struct bench *b)
     if (strcmp(b->tiers, "none")) {
         if (!first_line((const char *const[]){b->tierce_path, "-version", NULL}, version, sizeof version))
             die(1, "--tierce %s: it does not start; accepted: the path of a tierce", b->tierce_path);
-        if (strstr(b->tiers, "tcg"))
-            memcpy(add(b, TIERCE, "tcg", (const char *const[]){b->tierce_path, "--tier=tcg"}, 2)->version, version, sizeof version);
-        if (strstr(b->tiers, "interp"))
-            memcpy(add(b, TIERCE, "interp", (const char *const[]){b->tierce_path, "--tier=interp"}, 2)->version, version, sizeof version);
+        static const char *const tiers[][2] = {{"tiered", "--tier=tiered"}, {"tcg", "--tier=tcg"}, {"llvm", "--tier=llvm"}, {"interp", "--tier=interp"}};
+        for (size_t t = 0; t < sizeof tiers / sizeof *tiers; t++)
+            if (strstr(b->tiers, tiers[t][0]))
+                memcpy(add(b, TIERCE, tiers[t][0], (const char *const[]){b->tierce_path, tiers[t][1]}, 2)->version, version, sizeof version);
     }
     if (!strcmp(qemu, "none"))
         return;
@@ -160,7 +160,7 @@ static void find_kernel(struct bench *b)
         die(1, "--kernel %s: %s; accepted: a readable bzImage, cloud, amd64, auto", name, strerror(errno));
     else if (!first_line((const char *const[]){b->linux_sh, "kernel", name, NULL}, b->kernel_path, sizeof b->kernel_path))
         die(1, "%s could not get Debian's %s kernel", b->linux_sh, name);
-    if ((b->with_boot || b->with_memory) &&
+    if ((b->with_boot || b->with_memory || b->with_state) &&
         !first_line((const char *const[]){b->linux_sh, "initrd", "busybox", NULL}, b->shell_initrd, sizeof b->shell_initrd))
         die(1, "%s could not make the initramfs with the shell", b->linux_sh);
 }

@@ -2,8 +2,7 @@
  * each tier and under QEMU within a few seconds, so that what disturbs the host disturbs all alike.  Every round starts
  * the guests anew. */
 #define _GNU_SOURCE
-#include "tools/tierce-bench/bench.h"
-#include "tools/tierce-bench/session.h"
+#include "tools/tierce-bench/measure.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -12,26 +11,29 @@
 
 #define KERNEL_OPTIONS "console=ttyS0 quiet panic=-1"
 
-struct command { const char *argv[MAX_ARGUMENTS]; char memory[16]; };
-
-static void command_for(const struct bench *b, const struct subject *s, const char *initrd, const char *extra, struct command *c)
+void command_machine(const struct bench *b, const struct subject *s, const char *const *more, struct command *c)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < sizeof s->program / sizeof *s->program && s->program[i]; i++)
         c->argv[n++] = s->program[i];
     if (s->kind != NATIVE) {
         snprintf(c->memory, sizeof c->memory, "%u", b->memory_mib);
-        const char *const machine[] = {"-m", c->memory, "-kernel", b->kernel_path, "-initrd", initrd, "-append", KERNEL_OPTIONS,
-                                       "-nographic", "-no-reboot", "-nic", "none"};
+        const char *const machine[] = {"-m", c->memory, "-nographic", "-no-reboot", "-nic", "none"};
         memcpy(c->argv + n, machine, sizeof machine);
         n += sizeof machine / sizeof *machine;
-        if (extra)
-            c->argv[n++] = extra;
+        while (*more)
+            c->argv[n++] = *more++;
     }
     c->argv[n] = NULL;
 }
 
-static void failed(struct bench *b, unsigned subject, struct session *s, const char *what, enum session_result r)
+static void command_for(const struct bench *b, const struct subject *s, const char *initrd, const char *extra, struct command *c)
+{
+    const char *const more[] = {"-kernel", b->kernel_path, "-initrd", initrd, "-append", KERNEL_OPTIONS, extra, NULL};
+    command_machine(b, s, more, c);
+}
+
+void failed(struct bench *b, unsigned subject, struct session *s, const char *what, enum session_result r)
 {
     int status = session_finish(s, 0.5, NULL, 0);
     if (b->subjects[subject].kind != QEMU)
@@ -137,7 +139,7 @@ void measure_programs(struct bench *b)
 
 /* --- Boot */
 
-static bool start_shell(struct bench *b, unsigned subject, struct session *s)
+bool start_shell(struct bench *b, unsigned subject, struct session *s)
 {
     struct command c;
     command_for(b, &b->subjects[subject], b->shell_initrd, NULL, &c);
@@ -179,7 +181,7 @@ void measure_boot(struct bench *b)
 
 /* --- Memory: proportional set sizes, so that what is mapped twice counts once.  Guest RAM is the mapping of its size. */
 
-static struct memory resident(pid_t pid, unsigned ram_mib)
+struct memory resident(pid_t pid, unsigned ram_mib)
 {
     char path[64], line[512];
     struct memory m = {0, 0};
@@ -224,6 +226,91 @@ void measure_memory(struct bench *b)
             b->after_programs[s] = resident(session->pid, b->memory_mib);
         session_send(session, "quit\n");
         session_finish(session, b->timeout_s, NULL, 0);
+    }
+    free(session);
+}
+
+/* --- The compiler: how soon its code runs, and what it costs meanwhile */
+
+static void latency_round(struct bench *b, unsigned subject, unsigned round, struct session *s)
+{
+    double *of = &b->latency[subject][round * LATENCIES];
+    enum session_result r = SESSION_OK;
+    char line[256];
+    for (unsigned i = 0; i < LATENCIES; i++)
+        of[i] = NAN;
+    if (!start(b, subject, NULL, s))
+        return;
+    for (unsigned i = 0; i < LATENCIES && r == SESSION_OK; i++) {
+        double ns = 0;
+        progress("latency, round %u of %u: %s", round + 1, b->rounds, b->subjects[subject].name);
+        session_send(s, "latency\n");
+        r = session_line(s, "BENCH-LATENCY", b->timeout_s, line, sizeof line);
+        if (r == SESSION_OK && sscanf(line, "BENCH-LATENCY %lf", &ns) == 1 && ns > 0)
+            of[i] = ns;
+    }
+    if (r != SESSION_OK) {
+        failed(b, subject, s, "latency", r);
+        return;
+    }
+    session_send(s, "quit\n");
+    session_finish(s, b->timeout_s, NULL, 0);
+}
+
+void measure_latency(struct bench *b)
+{
+    struct session *session = calloc(1, sizeof *session);
+    for (unsigned round = 0; session && round < b->rounds; round++) {
+        for (unsigned s = 0; s < b->subject_count; s++)
+            if (b->subjects[s].kind == TIERCE)
+                latency_round(b, s, round, session);
+        b->latencies_done = round + 1;
+    }
+    free(session);
+}
+
+/* What keeps a guest busy once it runs in compiled code, which the first run of each sees to. */
+static const char *const steady[] = {"integer_hash", "integer_crc", "calls_fib", "fp_mandelbrot"};
+enum { STEADY = sizeof steady / sizeof *steady, SETTLE = 10 /* times the budget */ };
+
+static bool steady_times(struct bench *b, unsigned subject, const char *extra, struct session *s, double times[STEADY])
+{
+    struct sample m = {0};
+    enum session_result r = SESSION_OK;
+    if (!start(b, subject, extra, s))
+        return false;
+    for (unsigned i = 0; i < 2 * STEADY && r == SESSION_OK; i++) {
+        bool settling = i < STEADY;
+        m = (struct sample){0};
+        r = run(b, s, settling ? SETTLE * b->budget_ms : b->budget_ms, steady[i % STEADY], &m);
+        times[i % STEADY] = m.outcome != GOOD ? NAN : b->by_best ? m.best : m.unit;
+    }
+    if (r != SESSION_OK) {
+        failed(b, subject, s, "the steady programs", r);
+        return false;
+    }
+    session_send(s, "quit\n");
+    session_finish(s, b->timeout_s, NULL, 0);
+    return true;
+}
+
+void measure_load(struct bench *b)
+{
+    struct session *session = calloc(1, sizeof *session);
+    for (unsigned round = 0; session && round < b->rounds; round++) {
+        for (unsigned s = 0; s < b->subject_count; s++) {
+            double alone[STEADY], beside[STEADY], ratios[STEADY];
+            b->loss[s][round] = NAN;
+            if (b->subjects[s].kind != TIERCE)
+                continue;
+            progress("compiler load, round %u of %u: %s", round + 1, b->rounds, b->subjects[s].name);
+            if (!steady_times(b, s, NULL, session, alone) || !steady_times(b, s, "--compile-again", session, beside))
+                continue;
+            for (unsigned i = 0; i < STEADY; i++)
+                ratios[i] = beside[i] / alone[i];
+            b->loss[s][round] = 100 * (geomean_of(ratios, STEADY) - 1);
+        }
+        b->losses_done = round + 1;
     }
     free(session);
 }

@@ -17,8 +17,8 @@ struct option {
 static const struct option options[] = {
     {"only", "NAMES", "programs or groups to run, with commas (`--only list` lists them)", TEXT_OPTION, FIELD(only)},
     {"rounds", "N", "how often all is measured (default 3)", NUMBER_OPTION, FIELD(rounds), 1, MAX_ROUNDS},
-    {"budget", "MS", "milliseconds for one program in one round (default 150)", NUMBER_OPTION, FIELD(budget_ms), 1, 60000},
-    {"tiers", "LIST", "tiers of tierce: tcg, interp, or none (default tcg)", TEXT_OPTION, FIELD(tiers)},
+    {"budget", "MS", "milliseconds for one program in one round (default 150; 0: one unit of its work)", NUMBER_OPTION, FIELD(budget_ms), 0, 60000},
+    {"tiers", "LIST", "tiers of tierce: tiered, tcg, llvm, interp, or none (default tiered)", TEXT_OPTION, FIELD(tiers)},
     {"native", NULL, "run natively too (the default)", FLAG_ON, FIELD(native)},
     {"no-native", NULL, "do not", FLAG_OFF, FIELD(native)},
     {"qemu", "PATH", "QEMU to compare with, or none (default qemu-system-x86_64, where there is one)", TEXT_OPTION, FIELD(qemu)},
@@ -30,8 +30,13 @@ static const struct option options[] = {
     {"programs", NULL, "run the programs (the default, where nothing of the following is given)", FLAG_ON, FIELD(with_programs)},
     {"boot", NULL, "measure the time to the shell and to the end of poweroff", FLAG_ON, FIELD(with_boot)},
     {"memory", NULL, "measure resident memory, guest RAM apart, after boot and after the programs", FLAG_ON, FIELD(with_memory)},
+    {"state", NULL, "measure saving and restoring a guest at its shell", FLAG_ON, FIELD(with_state)},
     {"translate", NULL, "measure the cost of translation, and say where it goes", FLAG_ON, FIELD(with_translate)},
-    {"all", NULL, "all four", ALL_OPTION, 0},
+    {"cache", NULL, "measure the translation cache's store", FLAG_ON, FIELD(with_cache)},
+    {"latency", NULL, "measure how long a loop that is new runs before its compiled code does (wants an idle second core)", FLAG_ON, FIELD(with_latency)},
+    {"compiler-load", NULL, "measure what a busy guest loses to a compiler that never rests (wants two cores)", FLAG_ON, FIELD(with_load)},
+    {"kvm", NULL, "measure the ways to devices on the host's KVM, against QEMU's, and changes between KVM and tcg", FLAG_ON, FIELD(with_kvm)},
+    {"all", NULL, "all but --kvm", ALL_OPTION, 0},
     {"format", "NAME", "text, json or html (default text)", FORMAT_OPTION, 0},
     {"compare", "FILE", "print the JSON of a former run beside this one", TEXT_OPTION, FIELD(compare)},
     {"o", "FILE", "write the report there (default: standard output)", TEXT_OPTION, FIELD(output)},
@@ -44,7 +49,7 @@ static void help(void)
     printf("usage: tierce-bench [options]\nRuns benchmark programs natively, in the tiers of tierce and under QEMU, by turns, and "
            "prints how they compare.\n");
     for (unsigned i = 0; i < OPTIONS; i++)
-        printf("  --%-9s %-6s %s\n", options[i].name, options[i].value ? options[i].value : "", options[i].help);
+        printf("  --%-13s %-6s %s\n", options[i].name, options[i].value ? options[i].value : "", options[i].help);
     printf("Exit status: 0 all ran and gave the right results, 1 something did not, 2 usage.\n");
 }
 
@@ -77,7 +82,7 @@ static void set(struct bench *b, const struct option *o, const char *value)
     case NUMBER_OPTION: *(unsigned *)(void *)field = number(o, value); break;
     case FLAG_ON: *(bool *)field = true; break;
     case FLAG_OFF: *(bool *)field = false; break;
-    case ALL_OPTION: b->with_programs = b->with_boot = b->with_memory = b->with_translate = true; break;
+    case ALL_OPTION: b->with_programs = b->with_boot = b->with_memory = b->with_state = b->with_translate = b->with_cache = b->with_latency = b->with_load = true; break;
     case FORMAT_OPTION:
         if (strcmp(value, "text") && strcmp(value, "json") && strcmp(value, "html"))
             die(2, "--format %s: accepted are text, json, html", value);
@@ -94,8 +99,12 @@ static void check_tiers(const char *list)
 {
     for (const char *p = list; *p;) {
         size_t n = strcspn(p, ",");
-        if (!(n == 3 && !strncmp(p, "tcg", n)) && !(n == 6 && !strncmp(p, "interp", n)) && strcmp(list, "none"))
-            die(2, "--tiers %s: accepted are tcg and interp, with a comma between, or none", list);
+        static const char *const accepted[] = {"tiered", "tcg", "llvm", "interp"};
+        bool known = !strcmp(list, "none");
+        for (size_t k = 0; k < sizeof accepted / sizeof *accepted; k++)
+            known |= strlen(accepted[k]) == n && !strncmp(p, accepted[k], n);
+        if (!known)
+            die(2, "--tiers %s: accepted are tiered, tcg, llvm and interp, with commas between, or none", list);
         p += n + (p[n] == ',');
     }
 }
@@ -103,7 +112,7 @@ static void check_tiers(const char *list)
 void options_parse(struct bench *b, int argc, char **argv)
 {
     b->rounds = 3, b->budget_ms = 150, b->memory_mib = 512, b->timeout_s = 120;
-    b->tiers = "tcg", b->kernel = "auto", b->native = true;
+    b->tiers = "tiered", b->kernel = "auto", b->native = true;
     for (int i = 1; i < argc; i++) {
         const struct option *o = find(argv[i]);
         const char *value = o->value || o->kind == FORMAT_OPTION ? argv[++i] : NULL;
@@ -114,6 +123,8 @@ void options_parse(struct bench *b, int argc, char **argv)
     check_tiers(b->tiers);
     if (b->compare && b->format != TEXT)
         die(2, "--compare goes with --format text");
-    if (!b->with_boot && !b->with_memory && !b->with_translate)
+    if (b->with_kvm && b->format != TEXT)
+        die(2, "--kvm goes with --format text");
+    if (!b->with_boot && !b->with_memory && !b->with_state && !b->with_translate && !b->with_cache && !b->with_latency && !b->with_load && !b->with_kvm)
         b->with_programs = true;
 }

@@ -3,6 +3,7 @@
  * run from the least to the greatest of the rounds. */
 #include "tools/tierce-bench/bench.h"
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 enum { LABEL = 190, PLOT = 620, FIGURES = 110, WIDTH = LABEL + PLOT + FIGURES, BAR = 10, GAP = 10, TOP = 22 };
@@ -293,6 +294,54 @@ static void print_memory(const struct bench *b, FILE *out)
     fputs("</table>\n", out);
 }
 
+static void print_cache(const struct bench *b, FILE *out)
+{
+    if (!b->cache_row_count)
+        return;
+    fputs("<h2>Translation cache</h2><table><tr><th></th><th>median</th><th>min</th><th>max</th><th>unit</th><th>wanted at most</th></tr>\n", out);
+    for (unsigned n = 0; n < b->cache_row_count; n++) {
+        const struct cache_row *r = &b->cache_rows[n];
+        struct figures f = figures_of(r->values, r->count);
+        fprintf(out, "<tr><td>%s</td><td>%.2f</td><td>%.2f</td><td>%.2f</td><td>%s</td><td>", r->name, f.median, f.min, f.max, r->unit);
+        if (!isnan(r->wanted))
+            fprintf(out, "%g: %s", r->wanted, f.median <= r->wanted ? "reached" : "not reached");
+        fputs("</td></tr>\n", out);
+    }
+    fputs("</table>\n", out);
+}
+
+static void print_compiler(const struct bench *b, FILE *out)
+{
+    if (!b->latencies_done && !b->losses_done)
+        return;
+    fputs("<h2>The compiler</h2><p class=\"dim\">How long a loop that is new runs before its compiled code does; what a guest in steady state loses to "
+          "a compiler that never rests.</p><table><tr><th></th><th>latency, ms</th><th>loss, %</th></tr>\n", out);
+    for (unsigned s = 0; s < b->subject_count; s++) {
+        if (b->subjects[s].kind != TIERCE)
+            continue;
+        fprintf(out, "<tr><td>%s</td>", b->subjects[s].name);
+        print_cell(out, latency_figures(b, s), "");
+        print_cell(out, loss_figures(b, s), "");
+        fputs("</tr>\n", out);
+    }
+    fputs("</table>\n", out);
+}
+
+static void print_state(const struct bench *b, FILE *out)
+{
+    if (!b->states_done)
+        return;
+    fprintf(out, "<h2>Saved machines</h2><p class=\"dim\">A guest of %u MiB at its shell; medians.</p><table><tr><th></th><th>save, ms</th><th>restore, ms</th>"
+                 "<th>start of a process to the guest's answer, ms</th><th>file, MiB</th><th>RAM not zero, MiB</th></tr>\n", b->memory_mib);
+    for (unsigned s = 0; s < b->subject_count; s++)
+        if (b->subjects[s].kind == TIERCE)
+            fprintf(out, "<tr><td>%s</td><td>%.0f</td><td>%.0f</td><td>%.0f</td><td>%.1f</td><td>%.1f</td></tr>\n", b->subjects[s].name,
+                    saved_figures(b, s, offsetof(struct saved, save_ms)).median, saved_figures(b, s, offsetof(struct saved, load_ms)).median,
+                    saved_figures(b, s, offsetof(struct saved, start_ms)).median, saved_figures(b, s, offsetof(struct saved, file)).median,
+                    saved_figures(b, s, offsetof(struct saved, not_zero)).median);
+    fputs("</table>\n", out);
+}
+
 static void print_cards(const struct bench *b, FILE *out)
 {
     struct goal goals[MAX_GOALS];
@@ -327,7 +376,10 @@ void report_html(const struct bench *b, FILE *out)
     print_charts(b, out);
     print_boot(b, out);
     print_translation(b, out);
+    print_compiler(b, out);
     print_memory(b, out);
+    print_state(b, out);
+    print_cache(b, out);
     print_table(b, out);
     fputs("<script type=\"application/json\" id=\"data\">\n", out);
     report_json(b, out);

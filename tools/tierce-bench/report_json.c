@@ -153,6 +153,20 @@ static void print_memory_of(FILE *out, const char *name, struct memory m)
     fputc('}', out);
 }
 
+static void print_saved(const struct bench *b, unsigned subject, FILE *out)
+{
+    static const struct { const char *name; size_t field; } values[] = {
+        {"save_ms", offsetof(struct saved, save_ms)}, {"loadvm_ms", offsetof(struct saved, load_ms)}, {"restored_answer_ms", offsetof(struct saved, start_ms)},
+        {"state_file_mib", offsetof(struct saved, file)}, {"state_ram_mib", offsetof(struct saved, not_zero)}, {"state_resident_mib", offsetof(struct saved, touched)}};
+    for (unsigned i = 0; i < sizeof values / sizeof *values; i++) {
+        double v[MAX_ROUNDS];
+        for (unsigned r = 0; r < b->states_done; r++)
+            memcpy(&v[r], (const char *)&b->saved[subject][r] + values[i].field, sizeof v[r]);
+        fputc(',', out);
+        print_values(out, values[i].name, v, b->states_done);
+    }
+}
+
 /* What belongs to a guest as a whole. */
 static void print_machines(const struct bench *b, FILE *out)
 {
@@ -170,14 +184,38 @@ static void print_machines(const struct bench *b, FILE *out)
         print_values(out, "boot_shell_ns", b->shell[s], b->boots_done);
         fputc(',', out);
         print_values(out, "boot_poweroff_ns", b->off[s], b->boots_done);
+        if (b->latencies_done) {
+            fputc(',', out);
+            print_figures(out, "latency_ms", latency_figures(b, s));
+        }
+        if (b->losses_done) {
+            fputc(',', out);
+            print_figures(out, "compiler_loss_percent", loss_figures(b, s));
+        }
         if (b->with_memory) {
             fputc(',', out);
             print_memory_of(out, "memory_after_boot", b->after_boot[s]);
             fputc(',', out);
             print_memory_of(out, "memory_after_programs", b->after_programs[s]);
         }
+        if (b->states_done && b->subjects[s].kind == TIERCE)
+            print_saved(b, s, out);
         if (b->stages[s][0] == '{')
             fprintf(out, ",\"translate_stats\":%s", b->stages[s]);
+        fputc('}', out);
+    }
+    fputc(']', out);
+}
+
+static void print_cache(const struct bench *b, FILE *out)
+{
+    fputs("\"cache\":[", out);
+    for (unsigned n = 0; n < b->cache_row_count; n++) {
+        const struct cache_row *r = &b->cache_rows[n];
+        fprintf(out, "%s\n{\"name\":\"%s\",\"unit\":\"%s\",\"wanted_at_most\":", n ? "," : "", r->name, r->unit);
+        print_number(out, r->wanted);
+        fputc(',', out);
+        print_values(out, "values", r->values, r->count);
         fputc('}', out);
     }
     fputc(']', out);
@@ -193,5 +231,7 @@ void report_json(const struct bench *b, FILE *out)
     print_goals(b, out);
     fputs(",\n", out);
     print_machines(b, out);
+    fputs(",\n", out);
+    print_cache(b, out);
     fputs("}\n", out);
 }

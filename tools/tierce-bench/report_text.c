@@ -1,6 +1,7 @@
 /* The report as text: a line a program, a line a group, the targets, and what else was measured. */
 #include "tools/tierce-bench/bench.h"
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 static void print_figures(FILE *out, struct figures f, const char *unit)
@@ -139,6 +140,26 @@ static void print_memory(const struct bench *b, FILE *out)
                     b->after_programs[s].ram, b->after_programs[s].rest);
 }
 
+static void print_state(const struct bench *b, FILE *out)
+{
+    static const struct { const char *name; size_t field; } columns[] = {
+        {"save, ms", offsetof(struct saved, save_ms)}, {"loadvm, ms", offsetof(struct saved, load_ms)}, {"start to answer, ms", offsetof(struct saved, start_ms)},
+        {"file, MiB", offsetof(struct saved, file)}, {"RAM not zero", offsetof(struct saved, not_zero)}, {"RAM resident", offsetof(struct saved, touched)}};
+    if (!b->states_done)
+        return;
+    fprintf(out, "\nA guest with %u MiB at its shell, saved and restored: median (min..max) of %u\n%-24s", b->memory_mib, b->states_done, "");
+    for (unsigned i = 0; i < sizeof columns / sizeof *columns; i++)
+        fprintf(out, " %24s", columns[i].name);
+    for (unsigned s = 0; s < b->subject_count; s++) {
+        if (b->subjects[s].kind != TIERCE)
+            continue;
+        fprintf(out, "\n%-24s", b->subjects[s].name);
+        for (unsigned i = 0; i < sizeof columns / sizeof *columns; i++)
+            print_figures(out, saved_figures(b, s, columns[i].field), "");
+    }
+    fputc('\n', out);
+}
+
 static void print_translation(const struct bench *b, FILE *out)
 {
     static const char *const shapes[] = {"straight", "branchy"};
@@ -164,6 +185,37 @@ static void print_translation(const struct bench *b, FILE *out)
             fprintf(out, "%s --stats=json, boot and both programs: %s\n", b->subjects[s].name, b->stages[s]);
 }
 
+static void print_cache(const struct bench *b, FILE *out)
+{
+    if (b->cache_row_count)
+        fprintf(out, "\nTranslation cache: median (min..max) of the rounds\n");
+    for (unsigned n = 0; n < b->cache_row_count; n++) {
+        const struct cache_row *r = &b->cache_rows[n];
+        struct figures f = figures_of(r->values, r->count);
+        fprintf(out, "  %-28s %8.2f (%.2f..%.2f) %s", r->name, f.median, f.min, f.max, r->unit);
+        if (isnan(r->wanted))
+            fputc('\n', out);
+        else
+            fprintf(out, ", wanted at most %g: %s\n", r->wanted, f.median <= r->wanted ? "reached" : "NOT reached");
+    }
+}
+
+static void print_compiler(const struct bench *b, FILE *out)
+{
+    if (!b->latencies_done && !b->losses_done)
+        return;
+    fprintf(out, "\nThe compiler: ms until a new loop runs in its code, and %% that a guest in steady state loses to one that never rests\n%-24s %24s %24s\n", "",
+            "latency, ms", "loss, %");
+    for (unsigned s = 0; s < b->subject_count; s++) {
+        if (b->subjects[s].kind != TIERCE)
+            continue;
+        fprintf(out, "%-24s", b->subjects[s].name);
+        print_figures(out, latency_figures(b, s), "");
+        print_figures(out, loss_figures(b, s), "");
+        fputc('\n', out);
+    }
+}
+
 void report_text(const struct bench *b, FILE *out)
 {
     fprintf(out, "tierce-bench, %s: %s, %ld CPUs, %ld MiB, %s\n", b->date, b->host_cpu, b->host_cpus, b->host_mib, b->host_kernel);
@@ -172,8 +224,11 @@ void report_text(const struct bench *b, FILE *out)
             fprintf(out, "  %-8s %s\n", b->subjects[s].name, b->subjects[s].version);
     print_programs(b, out);
     print_translation(b, out);
+    print_compiler(b, out);
     print_boot(b, out);
     print_memory(b, out);
+    print_state(b, out);
+    print_cache(b, out);
     print_goals(b, out);
     if (b->old)
         compare_text(b, b->old, out);

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #define NOINLINE __attribute__((noinline))
 
@@ -22,8 +23,24 @@ void translate_prepare_straight_again(void);
 void translate_prepare_branchy_again(void);
 uint64_t translate_instructions(void);
 
+/* Nanoseconds that a new loop ran slowly, until it ran fast (latency.c); 0: it never did.  Of a chunk of its rounds: slow, fast. */
+uint64_t latency_measure(uint64_t *slow, uint64_t *fast);
+
 /* The path of this very program, for system_exec. */
 extern const char *bench_self;
+
+static inline uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static inline int ascending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
 
 static inline uint32_t next_random(uint32_t *seed)
 {

@@ -2,10 +2,11 @@
  * natively and in every guest alike.
  *   --list           prints `group name` of each program
  *   --exit           ends at once (system_exec starts this)
- *   otherwise        prints BENCH-READY and obeys lines on standard input: `run NAME MILLISECONDS`, `quit`
+ *   otherwise        prints BENCH-READY and obeys lines on standard input: `run NAME MILLISECONDS`, `latency`, `quit`
  * `run` prints, before and after the work, so that the host can compare its clock with ours,
  *   BENCH-START name
  *   BENCH-DONE name elapsed-ns units median-ns best-ns total-ns result wrong instructions-per-unit
+ * `latency` prints BENCH-LATENCY ns slow-ns fast-ns (latency.c).
  * As process 1 it is /init of a guest, and `quit` switches the guest off. */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -31,19 +32,6 @@ static const struct program programs[] = {
 };
 enum { PROGRAMS = sizeof programs / sizeof *programs, MAX_UNITS = 4000, MIN_UNITS = 3 };
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 struct result { uint64_t total, check, wrong; size_t units; uint64_t time[MAX_UNITS]; };
 
 static uint64_t run_unit(const struct program *p, struct result *r)
@@ -56,12 +44,12 @@ static uint64_t run_unit(const struct program *p, struct result *r)
     return took;
 }
 
-/* At least three units and the time asked for; but where three units would take long, one is enough. */
+/* At least three units and the time asked for; but where three units would take long, one is enough, as it is for no time. */
 static void measure(const struct program *p, uint64_t budget, struct result *r)
 {
     for (uint64_t warm = 0; warm < budget / 4;)
         warm += run_unit(p, r) + 1;
-    while (r->units < MAX_UNITS && (r->total < budget || (r->units < MIN_UNITS && r->total < 10 * budget))) {
+    while (!r->units || (r->units < MAX_UNITS && (r->total < budget || (r->units < MIN_UNITS && r->total < 10 * budget)))) {
         r->time[r->units] = run_unit(p, r);
         r->total += r->time[r->units++];
     }
@@ -87,6 +75,12 @@ static void run(const char *name, uint64_t budget)
     printf("BENCH-UNKNOWN %s\n", name);
 }
 
+static void latency(void)
+{
+    uint64_t slow, fast, ns = latency_measure(&slow, &fast);
+    printf("BENCH-LATENCY %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", ns, slow, fast);
+}
+
 static void obey(void)
 {
     char line[128], name[64];
@@ -95,6 +89,8 @@ static void obey(void)
     while (fgets(line, sizeof line, stdin) && strncmp(line, "quit", 4))
         if (sscanf(line, "run %63s %u", name, &budget) == 2)
             run(name, (uint64_t)budget * 1000000u);
+        else if (!strncmp(line, "latency", 7))
+            latency();
     printf("BENCH-END\n");
 }
 
