@@ -42,8 +42,8 @@ static bool collect(struct all *a, const struct store_key *victims, size_t victi
             return false;
         for (size_t n = from; n < from + t->count; n++) {
             struct store_at at = a->entries[n], newer;
-            bool hidden = !at.record.size || (t == index && store_table_find(recent, &at.record.key, &newer));
-            if (hidden || at.pack >= t->pack_count || t->packs[at.pack].at.flags & STORE_PACK_DEAD || !store_record_fits(&at.record, t->packs[at.pack].at.size) ||
+            bool hidden = t == index && store_table_find(recent, &at.record.key, &newer);
+            if (hidden || !store_at_is_sound(t, &at) ||
                 is_victim(victims, victim_count, &at.record.key))
                 continue;
             at.pack += t == recent ? index->pack_count : 0;

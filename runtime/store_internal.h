@@ -106,6 +106,7 @@ bool store_pack_write(struct store_dir *, const struct store_item *, size_t coun
 bool store_record_fits(const struct store_record *, uint64_t pack_size); /* what is true of each object, and of what stands for a removed one */
 /* The table of a pack, malloc'd; NULL: it is damaged or foreign, which was complained of, or gone (ENOENT). */
 struct store_record *store_pack_table(struct store_dir *, uint64_t name, uint32_t *count, uint64_t *size);
+bool store_at_is_sound(const struct store_table *, const struct store_at *); /* an object, in a pack that lives and is long enough */
 enum store_fetched { STORE_FETCHED, STORE_GONE, STORE_BAD };
 /* The stored bytes, malloc'd, not yet checked. */
 enum store_fetched store_pack_fetch(struct store_dir *, struct store_table *, const struct store_at *, uint8_t **stored);

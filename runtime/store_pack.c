@@ -164,19 +164,25 @@ static int open_pack(struct store_dir *d, struct store_table *t, struct store_pa
     return p->fd;
 }
 
+bool store_at_is_sound(const struct store_table *t, const struct store_at *at)
+{
+    const struct store_pack_at *p = at->pack < t->pack_count ? &t->packs[at->pack].at : NULL;
+    return p && !(p->flags & STORE_PACK_DEAD) && at->record.size && store_record_fits(&at->record, p->size);
+}
+
 enum store_fetched store_pack_fetch(struct store_dir *d, struct store_table *t, const struct store_at *at, uint8_t **stored)
 {
     const struct store_record *r = &at->record;
     char name[STORE_NAME];
-    if (at->pack >= t->pack_count) {
-        store_complain(d, STORE_DAMAGED, "index", "names a pack that is not there");
+    if (!store_at_is_sound(t, at)) {
+        store_complain(d, STORE_DAMAGED, "index", "lists an object that is in no pack of its");
         return STORE_BAD;
     }
     struct store_pack *p = &t->packs[at->pack];
     store_pack_name(name, p->at.name);
     if (open_pack(d, t, p, name) < 0)
         return errno == ENOENT ? STORE_GONE : STORE_BAD;
-    if (!r->size || !store_record_fits(r, p->file_size))
+    if (!store_record_fits(r, p->file_size))
         return STORE_BAD;
     *stored = malloc(r->stored);
     if (*stored && store_read(p->fd, *stored, r->stored, r->offset))
