@@ -113,6 +113,18 @@ const char *x86_state_check(const struct x86_cpu *cpu, const struct x86_state *)
 void x86_state_print(FILE *, const struct x86_state *); /* `info registers` */
 extern const struct ir_guest x86_guest;   /* slots and helpers, for IR consumers */
 
+/* --- Relocations: fields of instructions that change when code is moved as a whole, and how (names as ELF's) */
+enum x86_reloc_kind { X86_RELOC_NONE, X86_RELOC_32S /* an address, sign-extended */, X86_RELOC_64, X86_RELOC_PC32 /* the distance to an address that stays */ };
+struct x86_reloc { uint8_t at[2] /* from the block's first byte, little-endian: they lie in files so */, kind; };
+static inline unsigned x86_reloc_at(const struct x86_reloc *r) { return r->at[0] | (unsigned)r->at[1] << 8; }
+static inline unsigned x86_reloc_size(const struct x86_reloc *r) { return r->kind == X86_RELOC_64 ? 8 : 4; }
+/* Those that code at pc seems to have, in order: 64-bit code in the upper half has addresses that are near to it, and per-CPU data.  A pure function
+ * of its arguments, and for each instruction of its own bytes and PC.  Any thread.  Returns how many were put in `to`. */
+unsigned x86_relocs_find(uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned size, struct x86_reloc *to, unsigned room);
+#define X86_RELOCS 128u /* room enough for 64 instructions */
+/* Bytes as they lie at `from`, as they would at `to`.  False: an address does not fit its field there; nothing is changed. */
+bool x86_relocate(uint8_t *bytes, const struct x86_reloc *, unsigned count, uint64_t from, uint64_t to);
+
 /* --- Decode and lift */
 struct x86_fetch {       /* guest bytes; returns how many of max were put in `to` (0: a fault is pending).
                             Called at most for one page at a time. */
@@ -127,11 +139,13 @@ struct x86_lift_limits {
     unsigned branches;          /* conditional jumps that a block goes on after, where they are not taken */
     const uint64_t *changing;   /* NULL, or X86_CHANGING bits, one a byte from the block's first: immediates and displacements with such
                                    a byte are read when the block runs (block->code lists them), in blocks inside one page */
+    bool relocate;              /* what x86_relocs_find finds in the block is lifted so that the code is right wherever it moves */
+    const struct x86_reloc *relocs; unsigned reloc_count; /* the same, for these; the bytes are those of the PC that is lifted for */
 };
 #define X86_CHANGING 256u
 /* Lifts from linear address `linear` (PC `pc` = offset in CS) until a jump, a mode change, a limit, or a page's end
  * (an instruction that straddles is lifted if it is the first).  False: the fetch of the first instruction
- * faulted (pending in the state).  Undecodable bytes lift to #UD.  block->guest_bytes tells how many bytes it depends on. */
+ * faulted (pending in the state), or limits->relocs has one where no such field is.  Undecodable bytes lift to #UD.  block->guest_bytes tells how many bytes it depends on. */
 bool x86_lift(const struct x86_model *, uint32_t mode, uint64_t pc, uint64_t linear, const struct x86_fetch *,
               const struct x86_lift_limits *, struct ir_block *);
 unsigned x86_pc_bits(uint32_t mode); /* a PC wraps at this width */

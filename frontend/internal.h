@@ -30,6 +30,13 @@ enum x86_feature {
     X86_FEATURE_COUNT
 };
 
+/* Of an instruction's fields, X86_RELOC_NONE where they stay. */
+struct insn_relocs { enum x86_reloc_kind displacement, immediate; };
+void reloc_rule(const ZydisDecodedInstruction *, const ZydisDecodedOperand *, uint64_t pc /* of the instruction */, struct insn_relocs *);
+/* What they could be at most, by the instruction's form. */
+enum x86_reloc_kind reloc_of_displacement(const ZydisDecodedInstruction *, const ZydisDecodedOperand *);
+enum x86_reloc_kind reloc_of_immediate(const ZydisDecodedInstruction *);
+
 struct lifter {
     struct ir_block *b;
     const struct x86_model *model;
@@ -42,6 +49,8 @@ struct lifter {
     unsigned code_bits;          /* 16, 32, 64 */
     unsigned operand_bits, address_bits, stack_bits; /* of this instruction; stack_bits: width of (R|E)SP in use */
     const uint64_t *changing;    /* of struct x86_lift_limits */
+    struct insn_relocs relocs;   /* of this instruction */
+    unsigned relocs_done;        /* of limits->relocs */
     bool counted;                /* of struct x86_lift_limits: icount */
     bool lock;                   /* has a valid LOCK prefix */
     bool ended;                  /* the block has its last instruction */

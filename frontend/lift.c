@@ -152,10 +152,42 @@ static ZyanStatus decode(struct lifter *l, const ZydisDecoder *decoder, const st
 /* With counting: the time that it sees is that of its own block. */
 static bool sees_time(const struct lifter *l) { return l->counted && strchr(rows[l->in.mnemonic].notes ? rows[l->in.mnemonic].notes : "", 'T'); }
 
+/* --- Which of the instruction's fields move */
+static bool reloc_is(const struct x86_reloc *r, const struct lifter *l, unsigned offset, enum x86_reloc_kind kind)
+{
+    return r->kind == kind && kind != X86_RELOC_NONE && x86_reloc_at(r) == l->offset + offset;
+}
+
+/* False: there is one where no field is. */
+static bool relocs_of_list(struct lifter *l, const struct x86_reloc *relocs, unsigned count)
+{
+    enum x86_reloc_kind displacement = reloc_of_displacement(&l->in, l->op), immediate = reloc_of_immediate(&l->in);
+    for (; l->relocs_done < count && x86_reloc_at(&relocs[l->relocs_done]) < l->offset + l->in.length; l->relocs_done++) {
+        const struct x86_reloc *r = &relocs[l->relocs_done];
+        if (reloc_is(r, l, l->in.raw.disp.offset, displacement))
+            l->relocs.displacement = displacement;
+        else if (reloc_is(r, l, l->in.raw.imm[0].offset, immediate))
+            l->relocs.immediate = immediate;
+        else
+            return false;
+    }
+    return true;
+}
+
+static bool relocs_of_insn(struct lifter *l, const struct x86_lift_limits *limits)
+{
+    if (limits->relocate) {
+        reloc_rule(&l->in, l->op, l->pc + l->offset, &l->relocs);
+        return true;
+    }
+    l->relocs = (struct insn_relocs){X86_RELOC_NONE, X86_RELOC_NONE};
+    return !limits->reloc_count || relocs_of_list(l, limits->relocs, limits->reloc_count);
+}
+
 enum step { STEP_OK, STEP_STOP /* not the block's any more */, STEP_FAULT };
 
 /* Lifts the instruction at l->offset. page: bytes of the block's first page. */
-static enum step lift_one(struct lifter *l, const ZydisDecoder *decoder, struct bytes *f, unsigned page)
+static enum step lift_one(struct lifter *l, const ZydisDecoder *decoder, const struct x86_lift_limits *limits, struct bytes *f, unsigned page)
 {
     unsigned end = l->offset + LONGEST < page ? l->offset + LONGEST : page;
     if (f->have < end && !bytes_fill(f, l->offset + CHUNK < page && !(l->mode & (X86_MODE_TF | X86_MODE_SHADOW | X86_MODE_DEBUG)) ? l->offset + CHUNK : end))
@@ -175,6 +207,8 @@ static enum step lift_one(struct lifter *l, const ZydisDecoder *decoder, struct 
     if (ZYAN_SUCCESS(status)) {
         if (l->offset && sees_time(l))
             return STEP_STOP;
+        if (!relocs_of_insn(l, limits))
+            return STEP_FAULT;
         l->b->guest_bytes = l->offset + l->in.length;
         lift_decoded(l);
         return STEP_OK;
@@ -223,7 +257,7 @@ bool x86_lift(const struct x86_model *model, uint32_t mode, uint64_t pc, uint64_
     l.changing = page >= LONGEST ? limits->changing : NULL;
     f.wrap = l.code_bits == 64 ? UINT64_MAX : UINT32_MAX;
     for (unsigned done = 0; !l.ended; ) {
-        enum step step = lift_one(&l, &decoder, &f, page);
+        enum step step = lift_one(&l, &decoder, limits, &f, page);
         if (step == STEP_FAULT)
             return false;
         if (step == STEP_STOP) {
@@ -241,7 +275,7 @@ bool x86_lift(const struct x86_model *model, uint32_t mode, uint64_t pc, uint64_
         else
             l.offset += l.length;
     }
-    return true;
+    return l.relocs_done == limits->reloc_count;
 }
 
 unsigned x86_disassemble(uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned size, char *text, size_t text_size)

@@ -125,8 +125,16 @@ static ir_ref changing_field(struct lifter *l, enum ir_type t, unsigned at, unsi
     return ir_emit(l->b, IR_code, t, size, first, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
 }
 
+/* An address that moves with the code. */
+static ir_ref moving(struct lifter *l, int64_t address)
+{
+    return ir_emit(l->b, IR_pc, IR_I64, 0, (int64_t)((uint64_t)address - l->pc), IR_NONE, IR_NONE, IR_NONE, IR_NONE);
+}
+
 static ir_ref immediate(struct lifter *l, unsigned i, enum ir_type t)
 {
+    if (l->relocs.immediate != X86_RELOC_NONE)
+        return lift_resize(l, moving(l, l->op[i].imm.value.s), IR_I64, t, false);
     /* Alone, and widened by its sign if at all. */
     bool plain = !l->in.raw.imm[0].is_relative && !l->in.raw.imm[1].size && (l->in.raw.imm[0].is_signed || l->in.raw.imm[0].size == ir_type_bits(t));
     ir_ref r = plain ? changing_field(l, t, l->in.raw.imm[0].offset, l->in.raw.imm[0].size) : IR_NONE;
@@ -142,8 +150,10 @@ ir_ref lift_ea_plus(struct lifter *l, unsigned i, ir_ref extra, int64_t displace
     ir_ref base = IR_NONE, index = IR_NONE, r;
     unsigned shift = m->scale ? __builtin_ctz(m->scale) : 0;
 
-    if (is_pc_relative(m->base)) {
-        base = ir_const(l->b, IR_I64, 0);
+    if (is_pc_relative(m->base) && l->relocs.displacement == X86_RELOC_PC32) { /* an address that stays */
+        base = ir_const(l->b, IR_I64, (int64_t)(l->pc + (uint64_t)lift_next_offset(l) + (uint64_t)disp));
+        disp = 0;
+    } else if (is_pc_relative(m->base)) {
         base = ir_emit(l->b, IR_pc, IR_I64, 0, lift_next_offset(l) + disp, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
         base = lift_resize(l, base, IR_I64, t, false);
         disp = 0;
@@ -153,6 +163,8 @@ ir_ref lift_ea_plus(struct lifter *l, unsigned i, ir_ref extra, int64_t displace
     if (m->index != ZYDIS_REGISTER_NONE)
         index = lift_gpr_get(l, m->index);
     ir_ref changing = m->disp.has_displacement && !is_pc_relative(m->base) ? changing_field(l, t, l->in.raw.disp.offset, l->in.raw.disp.size) : IR_NONE;
+    if (m->disp.has_displacement && !is_pc_relative(m->base) && l->relocs.displacement != X86_RELOC_NONE)
+        changing = moving(l, m->disp.value);
     if (changing != IR_NONE) {
         disp = displacement;
         base = base == IR_NONE ? changing : ir_op2(l->b, IR_add, t, base, changing);

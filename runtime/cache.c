@@ -178,14 +178,16 @@ static bool page_of(struct vcpu *v, uint64_t linear, uint64_t *phys, bool *globa
     return true;
 }
 
-static enum fit block_fits(struct vcpu *v, struct llvm_job *j, unsigned n, uint64_t pc)
+/* room: for its bytes, where they are moved. */
+static enum fit block_fits(struct vcpu *v, struct llvm_job *j, unsigned n, uint64_t pc, uint8_t *room)
 {
     const struct recipe_block *r = &j->recipe.blocks[n];
     struct job_block *b = &j->of[n];
     uint64_t linear;
-    *b = (struct job_block){.pc = ir_cut(pc + (uint64_t)r->pc, x86_pc_bits(j->mode)), .phys2 = ~0ull, .bytes = r->size, .copy = (uint8_t *)(uintptr_t)r->bytes};
+    *b = (struct job_block){.pc = ir_cut(pc + (uint64_t)r->pc, x86_pc_bits(j->mode)), .phys2 = ~0ull, .bytes = r->size};
+    b->copy = (uint8_t *)(uintptr_t)recipe_block_moved(r, b->pc, room);
     linear = job_linear(v, j, b->pc);
-    if ((linear & (PAGE - 1)) != r->page_offset)
+    if (!b->copy || (linear & (PAGE - 1)) != r->page_offset)
         return CHANGED;
     if (!page_of(v, linear, &b->phys, &j->global))
         return NOT_MAPPED;
@@ -198,11 +200,21 @@ static enum fit block_fits(struct vcpu *v, struct llvm_job *j, unsigned n, uint6
     return job_same_bytes(v, b) ? FITS : CHANGED;
 }
 
-static enum fit fits(struct vcpu *v, struct llvm_job *j, const struct tb *tb)
+static size_t moved_bytes(const struct recipe *r)
+{
+    size_t size = 0;
+    for (unsigned n = 0; n < r->block_count; n++)
+        size += r->blocks[n].reloc_count ? r->blocks[n].size : 0;
+    return size;
+}
+
+static enum fit fits(struct vcpu *v, struct llvm_job *j, const struct tb *tb, uint8_t *room)
 {
     enum fit fit = FITS;
-    for (unsigned n = 0; n < j->recipe.block_count && fit == FITS; n++)
-        fit = block_fits(v, j, n, tb->pc);
+    for (unsigned n = 0; n < j->recipe.block_count && fit == FITS; n++) {
+        fit = block_fits(v, j, n, tb->pc, room);
+        room += j->recipe.blocks[n].reloc_count ? j->recipe.blocks[n].size : 0;
+    }
     return fit;
 }
 
@@ -227,9 +239,13 @@ static enum fit install(struct vcpu *v, struct tb *tb, const struct store_object
     if (r && r->mode == tb->mode && is_what_it_says(v, o, &view, r)) {
         struct llvm_job j = {.machine = v->machine, .mode = tb->mode, .global = true, .foreign_writes = v->regions.foreign_writes, .recipe = *r,
                              .of = v->machine->cache->of, .compiled = {.elf = (uint8_t *)(uintptr_t)o->data, .elf_size = o->size}, .view = &view};
-        fit = fits(v, &j, tb);
+        size_t moved = moved_bytes(r);
+        uint8_t *room = malloc(moved + 1);
+        fit = room ? fits(v, &j, tb, room) : CHANGED;
         if (fit == FITS && !region_install(v, &j))
             fit = CHANGED;
+        v->stats.cache_moved += fit == FITS && moved;
+        free(room);
     }
     free(r);
     object_close(&view);
@@ -247,11 +263,16 @@ static void look(struct vcpu *v, struct tb *tb)
 {
     struct store *s = v->machine->cache->store;
     struct store_object o;
+    struct recipe_block first = {.size = tb->head, .page_offset = (uint16_t)(tb->phys & (PAGE - 1)), .bytes = tb->copy};
     uint64_t head[2];
     bool damaged, later = false;
-    v->stats.cache_lookups++;
-    cache_head(v->regions.translator, tb->mode, machine_counts(v->machine), tb->copy, tb->head, (unsigned)(tb->phys & (PAGE - 1)), head);
+    void *made;
     tb->look_later = false;
+    v->stats.cache_lookups++;
+    if (!recipe_block_unmoved(&first, tb->mode, tb->pc, &made))
+        return;
+    cache_head(v->regions.translator, tb->mode, machine_counts(v->machine), &first, head);
+    free(made);
     for (unsigned n = 0; !tb->unit; n++) {
         if (!store_get(s, head, n, &o, &damaged)) {
             v->stats.cache_damaged += damaged;

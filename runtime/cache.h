@@ -9,13 +9,15 @@
 #include "runtime/store.h"
 
 struct x86_model;
+struct x86_reloc;
 struct recipe_block {
     int64_t pc;                    /* less that of blocks[0] */
     uint16_t size, page_offset;    /* bytes; where in its page it begins: blocks end at pages' ends */
-    const uint8_t *bytes;
+    const uint8_t *bytes;          /* as they would lie at PC 0: what `relocs` says was moved */
     uint64_t count;                /* how often it ran; 0: not known */
     struct llvm_target targets[8]; unsigned target_count;
     const uint8_t *seen; unsigned seen_count; /* enum llvm_seen, one an IR instruction; none: not known */
+    const struct x86_reloc *relocs; unsigned reloc_count; /* in order */
 };
 struct recipe {
     uint32_t mode;                 /* enum x86_mode */
@@ -26,8 +28,13 @@ struct recipe {
 /* The translator: a hash of its sources, LLVM's version, the host CPU's features and the guest CPU's model; part of every key. */
 void cache_translator(const struct x86_model *, uint64_t id[2]);
 /* What looks a region up where it would begin; and the whole key.  Any thread. */
-void cache_head(const uint64_t translator[2], uint32_t mode, bool icount, const uint8_t *bytes, unsigned size, unsigned page_offset, uint64_t head[2]);
+void cache_head(const uint64_t translator[2], uint32_t mode, bool icount, const struct recipe_block *first, uint64_t head[2]);
 void cache_key(const uint64_t translator[2], const struct recipe *, struct store_key *);
+/* Of a block whose bytes lie at `pc`: what moves is found (x86_relocs_find), and the bytes are moved to PC 0.  *made is to be freed when the block
+ * is not needed any more; NULL: nothing moves.  False: out of memory; the block is as it was. */
+bool recipe_block_unmoved(struct recipe_block *, uint32_t mode, uint64_t pc, void **made);
+/* Its bytes as they lie at pc, in `room` where they are others than the block's.  NULL: it cannot lie there. */
+const uint8_t *recipe_block_moved(const struct recipe_block *, uint64_t pc, uint8_t *room);
 /* Recipes as bytes: little-endian, checked when read.  malloc'd.  False/NULL: out of memory, or (read) damaged: error has one line. */
 bool recipe_write(const struct recipe *, uint8_t **out, size_t *size);
 struct recipe *recipe_read(const uint8_t *, size_t, char *error, size_t error_size); /* freed with free(): one piece */

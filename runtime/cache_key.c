@@ -40,21 +40,22 @@ void cache_translator(const struct x86_model *model, uint64_t id[2])
     free(host);
 }
 
-void cache_head(const uint64_t translator[2], uint32_t mode, bool icount, const uint8_t *bytes, unsigned size, unsigned page_offset, uint64_t head[2])
+void cache_head(const uint64_t translator[2], uint32_t mode, bool icount, const struct recipe_block *first, uint64_t head[2])
 {
-    const uint32_t words[] = {mode, icount, size, page_offset};
+    const uint32_t words[] = {mode, icount, first->size, first->page_offset};
     XXH3_state_t h;
     hash_begin(&h, translator);
     XXH3_128bits_update(&h, words, sizeof words);
-    XXH3_128bits_update(&h, bytes, size);
+    XXH3_128bits_update(&h, first->bytes, first->size);
+    if (first->reloc_count)
+        XXH3_128bits_update(&h, first->relocs, first->reloc_count * sizeof *first->relocs);
     hash_end(&h, head);
 }
 
 void recipe_key(const uint64_t translator[2], const struct recipe *r, const uint8_t *written, struct store_key *key)
 {
-    const struct recipe_block *first = &r->blocks[0];
     XXH3_state_t h;
-    cache_head(translator, r->mode, r->icount, first->bytes, first->size, first->page_offset, key->head);
+    cache_head(translator, r->mode, r->icount, &r->blocks[0], key->head);
     hash_begin(&h, translator);
     XXH3_128bits_update(&h, written, recipe_key_size(written));
     hash_end(&h, key->whole);

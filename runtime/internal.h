@@ -320,7 +320,7 @@ const struct ir_block *tb_single(struct vcpu *);  /* the one instruction at stat
 uint64_t tb_linear(const struct x86_state *);
 struct tb *tb_here(struct vcpu *);          /* the live block at state.rip, NULL: there is none, or a fault (which is dropped) */
 struct tb *tb_live(struct vcpu *, uint64_t phys, uint64_t phys2, uint64_t pc, uint32_t mode);
-bool tb_lift(struct vcpu *, unsigned insns, struct ir_block *, uint64_t *phys, uint64_t *phys2); /* lifts and optimises at state.rip; false: fault pending */
+bool tb_lift(struct vcpu *, unsigned insns, struct ir_block *, uint64_t *phys, uint64_t *phys2); /* lifts and optimises for a region at state.rip; false: fault pending */
 /* A block without code that stands for bytes which a region depends on; when they are written, the region goes. */
 struct tb *tb_watch(struct vcpu *, struct llvm_unit *, uint64_t pc, uint64_t phys, uint64_t phys2, unsigned bytes);
 void tb_unwatch(struct vcpu *, struct tb *);

@@ -8,7 +8,7 @@
 #include "runtime/region_choose.h"
 
 enum { REGION_BLOCKS = CHOICE_BLOCKS, REGION_INSNS = 400 };
-struct job_block { uint64_t pc, phys, phys2; unsigned bytes; uint8_t *copy; struct ir_block ir; uint8_t *seen; };
+struct job_block { uint64_t pc, phys, phys2; unsigned bytes; uint8_t *copy; struct ir_block ir; uint8_t *seen; void *unmoved; /* that its recipe's bytes lie in */ };
 /* A recipe with addresses: where its blocks are now.  What is compiled is the recipe alone. */
 struct llvm_job {
     struct llvm_job *next;
@@ -16,7 +16,7 @@ struct llvm_job {
     uint64_t priority;
     uint64_t hot_ns, first_ns;      /* by the host's clock: when its recording began, when its first block was translated; 0: not known */
     uint32_t mode; bool global, loops /* its first block ran again and again */; unsigned foreign_writes;
-    struct recipe recipe;           /* its blocks' bytes and `seen` are those of `of` */
+    struct recipe recipe;           /* its blocks' bytes and `seen` are those of `of`, or lie in `unmoved` */
     struct job_block *of;
     struct llvm_options options;
     struct llvm_compiled compiled; bool ok; char error[160];

@@ -293,6 +293,7 @@ static void job_finish(struct vcpu *v, struct llvm_job *j, unsigned count)
         r->size = (uint16_t)b->bytes;
         r->page_offset = (uint16_t)(b->phys & (PAGE - 1));
         r->bytes = b->copy;
+        recipe_block_unmoved(r, j->mode, b->pc, &b->unmoved); /* without memory it holds where the code lies now */
         r->seen = b->seen;
         r->seen_count = b->seen ? b->ir.count : 0;
         const struct exec_entry *e = softmmu_fetch(v, job_linear(v, j, b->pc));

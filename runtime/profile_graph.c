@@ -271,10 +271,16 @@ static void block_fill(const struct graph *g, const struct choice *c, unsigned k
 static bool emit(struct graph *g, const struct choice *c, bool (*each)(void *ctx, const struct recipe *), void *ctx)
 {
     struct recipe_block blocks[CHOICE_BLOCKS];
+    void *made[CHOICE_BLOCKS];
     const struct recipe r = {.mode = g->nodes[c->order[0]].mode, .icount = g->p->icount, .block_count = c->count, .blocks = blocks};
-    for (unsigned k = 0; k < c->count; k++)
+    for (unsigned k = 0; k < c->count; k++) {
         block_fill(g, c, k, &blocks[k]);
-    return each(ctx, &r);
+        g->out_of_memory |= !recipe_block_unmoved(&blocks[k], r.mode, g->nodes[c->order[k]].pc, &made[k]);
+    }
+    bool go_on = each(ctx, &r);
+    for (unsigned k = 0; k < c->count; k++)
+        free(made[k]);
+    return go_on;
 }
 
 static int by_count(const void *a, const void *b)

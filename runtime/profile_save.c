@@ -145,6 +145,15 @@ static int by_count(const void *a, const void *b)
     return x->count != y->count ? (x->count < y->count ? 1 : -1) : place_hash(x) < place_hash(y) ? -1 : 1;
 }
 
+static struct profile_block moved(const struct profile_block *from, uint64_t delta, uint8_t *bytes)
+{
+    struct x86_reloc relocs[X86_RELOCS];
+    struct profile_block b = *from;
+    b.pc = ir_cut(b.pc - delta, x86_pc_bits(b.mode));
+    x86_relocate(bytes, relocs, delta ? x86_relocs_find(b.mode, from->pc, bytes, b.size, relocs, X86_RELOCS) : 0, from->pc, b.pc);
+    return b;
+}
+
 /* Adds what ran to what ran before; returns how many blocks are new. */
 static uint32_t merge(struct merge *m, struct profile *p)
 {
@@ -157,8 +166,7 @@ static uint32_t merge(struct merge *m, struct profile *p)
             end++;
         uint64_t delta = moved_by(m, &p->blocks[from], end - from);
         for (unsigned n = from; n < end; n++) {
-            struct profile_block b = p->blocks[n];
-            b.pc = ir_cut(b.pc - delta, x86_pc_bits(b.mode));
+            struct profile_block b = moved(&p->blocks[n], delta, (uint8_t *)(uintptr_t)p->blocks[n].bytes); /* profile_taken's, which are not needed where they were */
             add(m, &b);
         }
     }

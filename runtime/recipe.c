@@ -2,8 +2,8 @@
  * taken for granted.
  *
  * The encoding is little-endian and without padding: RECIPE_MAGIC, the bytes of all before the name, mode, block_count (32 bits each), flags,
- * a byte; then each block: pc (64 bits), count (64), size, page_offset, seen_count (16 each), target_count (8), the targets (block 16, count 32),
- * its bytes, its `seen`; behind all blocks the name, which is not terminated. */
+ * a byte; then each block: pc (64 bits), count (64), size, page_offset, seen_count (16 each), target_count, reloc_count (8 each), the targets (block 16, count 32),
+ * its bytes, its `seen`, its relocs (at 16, kind 8); behind all blocks the name, which is not terminated. */
 #include "runtime/internal.h"
 #include "runtime/recipe.h"
 #include "runtime/little_endian.h"
@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RECIPE_MAGIC = 0x31435254 /* "TRC1" */, HEAD_SIZE = 17, BLOCK_SIZE = 23, TARGET_SIZE = 6, ICOUNT = 1, CAREFUL = 2, FLAGS = 3, TARGETS = 8 };
+enum { RECIPE_MAGIC = 0x32435254 /* "TRC2" */, HEAD_SIZE = 17, BLOCK_SIZE = 24, TARGET_SIZE = 6, ICOUNT = 1, CAREFUL = 2, FLAGS = 3, TARGETS = 8,
+       RELOC_SIZE = 3 };
+_Static_assert(sizeof(struct x86_reloc) == RELOC_SIZE, "they are used where they lie in the bytes");
 /* Modes that run one instruction at a time, of which there are no regions. */
 #define ALONE (X86_MODE_TF | X86_MODE_SHADOW | X86_MODE_DEBUG | X86_MODE_AC)
 
@@ -29,7 +31,7 @@ static size_t size_without_name(const struct recipe *r)
 {
     size_t size = HEAD_SIZE;
     for (unsigned n = 0; n < r->block_count; n++)
-        size += BLOCK_SIZE + r->blocks[n].target_count * TARGET_SIZE + r->blocks[n].size + r->blocks[n].seen_count;
+        size += BLOCK_SIZE + r->blocks[n].target_count * TARGET_SIZE + r->blocks[n].size + r->blocks[n].seen_count + r->blocks[n].reloc_count * RELOC_SIZE;
     return size;
 }
 
@@ -41,9 +43,11 @@ static uint8_t *put_block(uint8_t *p, const struct recipe_block *b)
     p = put_le(p, b->page_offset, 2);
     p = put_le(p, b->seen_count, 2);
     p = put_le(p, b->target_count, 1);
+    p = put_le(p, b->reloc_count, 1);
     for (unsigned n = 0; n < b->target_count; n++)
         p = put_le(put_le(p, b->targets[n].block, 2), b->targets[n].count, 4);
-    return put_bytes(put_bytes(p, b->bytes, b->size), b->seen, b->seen_count);
+    p = put_bytes(put_bytes(p, b->bytes, b->size), b->seen, b->seen_count);
+    return put_bytes(p, b->relocs, b->reloc_count * RELOC_SIZE);
 }
 
 bool recipe_write(const struct recipe *r, uint8_t **out, size_t *size)
@@ -64,6 +68,18 @@ bool recipe_write(const struct recipe *r, uint8_t **out, size_t *size)
 /* --- Reading */
 size_t recipe_key_size(const uint8_t *written) { return (size_t)get_le(written + 4, 4); }
 
+/* They lie inside of the bytes, one behind the other. */
+static bool relocs_valid(const struct recipe_block *b)
+{
+    unsigned end = 0;
+    for (unsigned n = 0; n < b->reloc_count; n++) {
+        const struct x86_reloc *r = &b->relocs[n];
+        if (r->kind < X86_RELOC_32S || r->kind > X86_RELOC_PC32 || x86_reloc_at(r) < end || (end = x86_reloc_at(r) + x86_reloc_size(r)) > b->size)
+            return false;
+    }
+    return true;
+}
+
 /* NULL, or what is wrong with it. */
 static const char *read_block(struct reader *r, struct recipe_block *b, unsigned block_count)
 {
@@ -75,7 +91,8 @@ static const char *read_block(struct reader *r, struct recipe_block *b, unsigned
     b->page_offset = (uint16_t)take_le(r, 2);
     b->seen_count = (unsigned)take_le(r, 2);
     b->target_count = (unsigned)take_le(r, 1);
-    if (b->target_count > TARGETS || !reader_has(r, b->target_count * TARGET_SIZE + b->size + b->seen_count))
+    b->reloc_count = (unsigned)take_le(r, 1);
+    if (b->target_count > TARGETS || !reader_has(r, b->target_count * TARGET_SIZE + b->size + b->seen_count + b->reloc_count * RELOC_SIZE))
         return "it ends early";
     for (unsigned n = 0; n < b->target_count; n++) {
         b->targets[n].block = (uint32_t)take_le(r, 2);
@@ -88,7 +105,8 @@ static const char *read_block(struct reader *r, struct recipe_block *b, unsigned
     for (unsigned n = 0; n < b->seen_count; n++)
         if (b->seen[n] & ~(LLVM_SEEN | LLVM_SEEN_MISALIGNED | LLVM_SEEN_OTHER_PAGE))
             return "an access of no known kind";
-    return NULL;
+    b->relocs = b->reloc_count ? (const struct x86_reloc *)take_bytes(r, b->reloc_count * RELOC_SIZE) : NULL;
+    return relocs_valid(b) ? NULL : "a relocation of no known kind, or outside of its block";
 }
 
 /* PC and place in the page go together, and only a block's first instruction lies on two pages. */
@@ -163,6 +181,34 @@ struct recipe *recipe_read(const uint8_t *bytes, size_t size, char *error, size_
     return refuse(error, error_size, "recipe: %s", wrong), NULL;
 }
 
+/* --- Moving */
+bool recipe_block_unmoved(struct recipe_block *b, uint32_t mode, uint64_t pc, void **made)
+{
+    struct x86_reloc relocs[X86_RELOCS];
+    unsigned count = x86_relocs_find(mode, pc, b->bytes, b->size, relocs, X86_RELOCS);
+    uint8_t *to;
+    *made = NULL;
+    if (!count)
+        return true;
+    if (!(*made = to = malloc(b->size + sizeof relocs)))
+        return false;
+    memcpy(to, b->bytes, b->size);
+    if (x86_relocate(to, relocs, count, pc, 0)) { /* else one found an address that it cannot hold */
+        b->bytes = to;
+        b->relocs = memcpy(to + b->size, relocs, count * sizeof *relocs);
+        b->reloc_count = count;
+    }
+    return true;
+}
+
+const uint8_t *recipe_block_moved(const struct recipe_block *b, uint64_t pc, uint8_t *room)
+{
+    if (!b->reloc_count)
+        return b->bytes;
+    memcpy(room, b->bytes, b->size);
+    return x86_relocate(room, b->relocs, b->reloc_count, 0, pc) ? room : NULL;
+}
+
 /* --- Compiling.  The lifter sees the bytes alone, at the offset in the page where they were. */
 static unsigned fetch(void *ctx, uint64_t linear, unsigned max, uint8_t *to)
 {
@@ -176,7 +222,7 @@ static unsigned fetch(void *ctx, uint64_t linear, unsigned max, uint8_t *to)
 bool recipe_lift(const struct x86_model *model, uint32_t mode, bool icount, const struct recipe_block *b, struct ir_block *ir)
 {
     const struct x86_fetch from = {.bytes = fetch, .ctx = (void *)(uintptr_t)b};
-    const struct x86_lift_limits limits = {.insns = RECIPE_INSNS, .bytes = b->size, .icount = icount};
+    const struct x86_lift_limits limits = {.insns = RECIPE_INSNS, .bytes = b->size, .icount = icount, .relocs = b->relocs, .reloc_count = b->reloc_count};
     return x86_lift(model, mode, 0, b->page_offset, &from, &limits, ir) && !ir->out_of_memory;
 }
 

@@ -314,14 +314,15 @@ uint64_t tb_linear(const struct x86_state *s)
 
 static void decoding(void *ctx, bool begins) { stats_enter(ctx, begins ? STATS_decode : STATS_lift); }
 
-static bool lift_block(struct vcpu *v, unsigned insns, unsigned branches, const uint64_t *changing, struct ir_block *block)
+static bool lift_block(struct vcpu *v, struct x86_lift_limits limits, struct ir_block *block)
 {
     struct x86_state *s = &v->cpu.state;
     struct x86_fetch fetch = {.bytes = fetch_bytes, .ctx = v, .decoding = v->measuring ? decoding : NULL};
-    if (v->most_insns && insns > v->most_insns)
-        insns = v->most_insns;
-    struct x86_lift_limits limits = {.insns = insns, .bytes = (unsigned)PAGE, .branches = branches, .icount = machine_counts(v->machine), .changing = changing};
     enum stats_clock before = stats_enter(v, STATS_lift);
+    if (v->most_insns && limits.insns > v->most_insns)
+        limits.insns = v->most_insns;
+    limits.bytes = (unsigned)PAGE;
+    limits.icount = machine_counts(v->machine);
     if (v->machine->debug.code)
         limits.bytes = (unsigned)debug_code_room(&v->machine->debug, tb_linear(s), PAGE);
     ir_block_clear(block);
@@ -332,7 +333,7 @@ static bool lift_block(struct vcpu *v, unsigned insns, unsigned branches, const 
 
 static bool lift(struct vcpu *v, unsigned insns, const uint64_t *changing, struct ir_block *block)
 {
-    return lift_block(v, insns, MAX_BRANCHES, changing, block);
+    return lift_block(v, (struct x86_lift_limits){.insns = insns, .branches = MAX_BRANCHES, .changing = changing}, block);
 }
 
 /* --- Single instructions for the interpreter, kept: the same few do MMIO, write to code or are stepped over again and
@@ -699,7 +700,7 @@ bool tb_lift(struct vcpu *v, unsigned insns, struct ir_block *ir, uint64_t *phys
 {
     uint64_t linear = tb_linear(&v->cpu.state);
     *phys2 = NO_PAGE;
-    if (!softmmu_fetch_page(v, linear, phys) || !lift_block(v, insns, 0, NULL, ir))
+    if (!softmmu_fetch_page(v, linear, phys) || !lift_block(v, (struct x86_lift_limits){.insns = insns, .relocate = true}, ir))
         return false;
     *phys |= linear & (PAGE - 1);
     uint64_t end = linear + ir->guest_bytes - 1;

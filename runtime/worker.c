@@ -25,6 +25,7 @@ void job_free(struct llvm_job *j)
         ir_block_free(&j->of[n].ir);
         free(j->of[n].copy);
         free(j->of[n].seen);
+        free(j->of[n].unmoved);
     }
     free(j->compiled.elf);
     free(j->of);

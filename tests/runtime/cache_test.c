@@ -2,11 +2,11 @@
  * same; what is damaged or lies is skipped. */
 #define _GNU_SOURCE
 #include "runtime/cache.h"
-#include "tests/runtime/raw_guest.h"
+#include "tests/runtime/moving_guest.h"
 #include "tests/runtime/store_helper.h"
 
 enum { BASE = 0x100000, RESULT = 0xff000, ROUNDS = 3000000 };
-struct outcome { uint32_t result; uint64_t hits, puts, changed, damaged, foreign, compiled; };
+struct outcome { uint32_t result; uint64_t hits, puts, changed, damaged, foreign, compiled, moved; };
 
 /* 1: add eax, step; jmp 2f; nop; 2: xor eax, mask; dec ecx; jnz 1b: two blocks, so that the second may differ behind the same first one. */
 static void put_loop(struct image *i, uint32_t rounds, uint32_t step, uint32_t mask)
@@ -47,7 +47,7 @@ static struct outcome run_with(const struct image *i, struct machine_config conf
     for (unsigned n = 0; n < 10000 && (machine_is_compiling(m) || (stat_of(m, "recordings") && !stat_of(m, "cache_puts"))); n++)
         usleep(1000); /* what was recorded is to be kept */
     struct outcome o = {word_at(m, RESULT), stat_of(m, "cache_hits"), stat_of(m, "cache_puts"), stat_of(m, "cache_changed"), stat_of(m, "cache_damaged"),
-                        stat_of(m, "cache_foreign"), stat_of(m, "regions")};
+                        stat_of(m, "cache_foreign"), stat_of(m, "regions"), stat_of(m, "cache_moved")};
     machine_free(m);
     return o;
 }
@@ -114,6 +114,34 @@ static void twice(void)
     store_count(s, &counts);
     check(cold.hits ? counts.objects == 1 : counts.objects <= 2, "twice: the second loop of the cold run may hit", (long)counts.objects);
     store_close(s);
+}
+
+/* A kernel that holds addresses of its own, loaded elsewhere: what they are, not what they were, is what the region computes with. */
+static void moved(void)
+{
+    enum { ADD = 2 /* of the guest's relocations: in the loop's first block; a recording begins with the second */ };
+    static const int64_t places[] = {0, MOVING_PAGE, 24ll * MOVING_PAGE, 300ll * MOVING_PAGE, -7ll * MOVING_PAGE};
+    char path[64];
+    snprintf(path, sizeof path, "%s", fresh_path());
+    const struct machine_cache cache = {.path = path, .named = true};
+    for (unsigned n = 0; n < sizeof places / sizeof *places; n++) {
+        struct image i = moving_image(places[n]);
+        struct outcome o = run(&i, path);
+        check(o.result == moving_result(places[n], 0), "moved: result", (long)n);
+        check(n ? o.hits && o.moved && !o.compiled && !o.changed : o.puts && !o.hits, "moved: the first run's region", (long)n);
+        i.bytes[moving_relocs[ADD].at] ^= 4; /* one does not move with the rest */
+        struct outcome wrong = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .cache = {.path = fresh_path(), .named = true, .layers = {path}, .layer_count = 1}});
+        check(wrong.result == moving_result(places[n], 1), "moved, but for one: result", (long)n);
+        check(!wrong.hits && wrong.changed, "moved, but for one: compared", (long)wrong.changed);
+    }
+    const struct image i = moving_image(places[2]);
+    struct outcome o;
+    for (unsigned n = 0; n < 2; n++) /* counted: the first makes its objects */
+        o = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .check_interp = true, .cache = cache});
+    check(o.result == moving_result(places[2], 0) && o.moved, "moved: in lockstep with the interpreter", (long)o.moved);
+    struct image other = moving_image(places[3]);
+    o = run_with(&other, (struct machine_config){.tier = TIER_TIERED, .check_interp = true, .cache = cache});
+    check(o.result == moving_result(places[3], 0) && o.moved && !o.compiled, "moved again: in lockstep with the interpreter", (long)o.moved);
 }
 
 /* --- Other bytes */
@@ -201,7 +229,7 @@ static bool lie(void *ctx, const struct store_entry *e)
         return true;
     uint8_t *copy = memcpy(malloc(o.size), o.data, o.size);
     size_t size = o.size;
-    uint8_t *recipe = memmem(copy, size, "TRC1", 4);
+    uint8_t *recipe = memmem(copy, size, "TRC2", 4);
     switch (l->lie) {
     case OTHER_KEY: key.whole[1] ^= 1; break;
     case OTHER_CODE_SIZE: recipe[4] ^= 0x10; break;
@@ -282,6 +310,7 @@ int main(void)
 {
     warm();
     twice();
+    moved();
     changed();
     self_modifying();
     identical();

@@ -25,9 +25,9 @@ static const struct recipe sum = {.mode = MODE, .block_count = 3, .blocks = bloc
 
 static void make(void)
 {
-    blocks[0] = (struct recipe_block){0, sizeof loop, 0x123, loop, 100, {{0}}, 0, NULL, 0};
-    blocks[1] = (struct recipe_block){sizeof loop, sizeof after, 0x123 + sizeof loop, after, 7, {{2, 7}}, 1, NULL, 0};
-    blocks[2] = (struct recipe_block){-0x5000, sizeof far_away, 0x123, far_away, 8, {{0, 2}, {1, 1}}, 2, NULL, 0};
+    blocks[0] = (struct recipe_block){0, sizeof loop, 0x123, loop, 100, {{0}}, 0, NULL, 0, NULL, 0};
+    blocks[1] = (struct recipe_block){sizeof loop, sizeof after, 0x123 + sizeof loop, after, 7, {{2, 7}}, 1, NULL, 0, NULL, 0};
+    blocks[2] = (struct recipe_block){-0x5000, sizeof far_away, 0x123, far_away, 8, {{0, 2}, {1, 1}}, 2, NULL, 0, NULL, 0};
 }
 
 static struct llvm_compiled compiled(const struct recipe *r)
@@ -137,6 +137,78 @@ static void models(void)
     }
 }
 
+/* --- What moves.  At 0xffffffff81000123 */
+#define FAR_UP 0xffffffff81000123ull
+struct moving { const char *what; uint8_t bytes[16]; unsigned size, at[2], kinds[2]; };
+static const struct moving moving[] = {
+    {"mov $address, %rdi", {0x48, 0xc7, 0xc7, 0x00, 0x10, 0x00, 0x82}, 7, {3}, {X86_RELOC_32S}},
+    {"mov table(,%rax,8), %rcx", {0x48, 0x8b, 0x0c, 0xc5, 0x00, 0x10, 0x00, 0x80}, 8, {4}, {X86_RELOC_32S}},
+    {"mov table(%rax), %cl", {0x8a, 0x88, 0x00, 0x10, 0x00, 0x84}, 6, {2}, {X86_RELOC_32S}},
+    {"cmp $address, %rdi", {0x48, 0x81, 0xff, 0x00, 0x10, 0x00, 0x82}, 7, {3}, {X86_RELOC_32S}},
+    {"movq $address, address(%rax)", {0x48, 0xc7, 0x80, 0x00, 0x10, 0x00, 0x82, 0x08, 0x10, 0x00, 0x82}, 11, {3, 7}, {X86_RELOC_32S, X86_RELOC_32S}},
+    {"push $address", {0x68, 0x00, 0x10, 0x00, 0x82}, 5, {1}, {X86_RELOC_32S}},
+    {"movabs $address, %rax", {0x48, 0xb8, 0x00, 0x10, 0x00, 0x82, 0xff, 0xff, 0xff, 0xff}, 10, {2}, {X86_RELOC_64}},
+    {"movabs address, %rax", {0x48, 0xa1, 0x00, 0x10, 0x00, 0x82, 0xff, 0xff, 0xff, 0xff}, 10, {2}, {X86_RELOC_64}},
+    {"mov %gs:0x40(%rip), %rax", {0x65, 0x48, 0x8b, 0x05, 0x15, 0xff, 0xff, 0x7e}, 8, {4}, {X86_RELOC_PC32}},
+    {"nopl address(%rax)", {0x0f, 0x1f, 0x80, 0x00, 0x10, 0x00, 0x82}, 7, {3}, {X86_RELOC_32S}},
+    {"mov 0x40(%rip), %rax: not PC-relative to what stays", {0x48, 0x8b, 0x05, 0x16, 0xff, 0xff, 0x7e}, 7, {0}, {0}},
+    {"mov $constant, %rdi", {0x48, 0xc7, 0xc7, 0x00, 0x10, 0x00, 0x00}, 7, {0}, {0}},
+    {"mov $far, %rdi", {0x48, 0xc7, 0xc7, 0x00, 0x10, 0x00, 0xa2}, 7, {0}, {0}},
+    {"mov $the kernel's first address, %rdi", {0x48, 0xc7, 0xc7, 0x00, 0x00, 0x00, 0x80}, 7, {0}, {0}},
+    {"mov $address, %edi: not all of it", {0xbf, 0x00, 0x10, 0x00, 0x82}, 5, {0}, {0}},
+    {"call address: moves by itself", {0xe8, 0x00, 0x10, 0x00, 0x82}, 5, {0}, {0}},
+};
+
+/* Moved by as much as KASLR moves at most, the bytes are other ones, the recipe is not. */
+static void what_moves(const struct moving *m)
+{
+    const uint64_t by = 0x3e000000;
+    struct x86_reloc found[X86_RELOCS];
+    struct recipe_block one = {.size = (uint16_t)m->size, .page_offset = 0x123, .bytes = m->bytes, .count = 1}, two = one;
+    const struct recipe first = {.mode = MODE, .block_count = 1, .blocks = &one}, second = {.mode = MODE, .block_count = 1, .blocks = &two};
+    unsigned wanted = !!m->kinds[0] + !!m->kinds[1], count = x86_relocs_find(MODE, FAR_UP, m->bytes, m->size, found, X86_RELOCS);
+    struct store_key key, other;
+    uint8_t elsewhere[16], room[16];
+    void *made[2];
+    bool ok = count == wanted;
+    for (unsigned n = 0; n < count && ok; n++)
+        ok = x86_reloc_at(&found[n]) == m->at[n] && found[n].kind == m->kinds[n];
+    check(m->what, ok && !x86_relocs_find(MODE, FAR_UP - (1ull << 63), m->bytes, m->size, found, X86_RELOCS));
+    memcpy(elsewhere, m->bytes, sizeof elsewhere);
+    check(m->what, x86_relocate(elsewhere, found, count, FAR_UP, FAR_UP + by) && (memcmp(elsewhere, m->bytes, m->size) != 0) == (wanted != 0));
+    two.bytes = elsewhere;
+    check(m->what, recipe_block_unmoved(&one, MODE, FAR_UP, &made[0]) && recipe_block_unmoved(&two, MODE, FAR_UP + by, &made[1]));
+    cache_key(translator, &first, &key);
+    cache_key(translator, &second, &other);
+    check(m->what, !memcmp(&key, &other, sizeof key) && one.reloc_count == wanted && !memcmp(recipe_block_moved(&one, FAR_UP + by, room), elsewhere, m->size));
+    if (wanted) {
+        two.bytes = m->bytes, two.relocs = NULL, two.reloc_count = 0;
+        cache_key(translator, &second, &other);
+        check(m->what, memcmp(&key, &other, sizeof key));
+        check("no room for it there", m->kinds[0] == X86_RELOC_64 || !recipe_block_moved(&one, 0x100000000, room));
+    }
+    free(made[0]);
+    free(made[1]);
+}
+
+static void moves(void)
+{
+    size_t size;
+    void *made;
+    for (unsigned n = 0; n < sizeof moving / sizeof *moving; n++)
+        what_moves(&moving[n]);
+    struct recipe_block b = {.size = (uint16_t)moving[4].size, .page_offset = 0x123, .bytes = moving[4].bytes, .count = 1};
+    const struct recipe r = {.mode = MODE, .block_count = 1, .blocks = &b};
+    check("found", recipe_block_unmoved(&b, MODE, FAR_UP, &made) && b.reloc_count == 2);
+    struct recipe *read = again(&r, &size);
+    struct llvm_compiled x = compiled(&r), y = compiled(read);
+    check("read as written", read->blocks[0].reloc_count == 2 && !memcmp(read->blocks[0].relocs, b.relocs, 2 * sizeof *b.relocs) && same(&x, &y));
+    free(read);
+    free(x.elf);
+    free(y.elf);
+    free(made);
+}
+
 /* --- Damage: refused in one line, or a recipe of the same size. */
 static void damaged(void)
 {
@@ -168,15 +240,30 @@ static void damaged(void)
 /* What reads well and cannot be compiled. */
 static void refuses(const char *words, uint32_t mode, const uint8_t *bytes, uint16_t size, const uint8_t *seen, unsigned seen_count)
 {
-    struct recipe_block b = {0, size, 0, bytes, 0, {{0}}, 0, seen, seen_count};
+    struct recipe_block b = {0, size, 0, bytes, 0, {{0}}, 0, seen, seen_count, NULL, 0};
     const struct recipe r = {.mode = mode, .block_count = 1, .blocks = &b};
     struct llvm_compiled c;
     char error[200] = "";
     check(words, !recipe_compile(model, translator, &r, &c, error, sizeof error) && !c.elf && strstr(error, words) && !strchr(error, '\n'));
 }
 
+/* Relocations of fields that are none, or of another kind. */
+static void refuses_reloc(unsigned at, enum x86_reloc_kind kind, bool ok)
+{
+    const struct x86_reloc reloc = {{(uint8_t)at, 0}, (uint8_t)kind};
+    struct recipe_block b = {.size = (uint16_t)moving[4].size, .bytes = moving[4].bytes, .relocs = &reloc, .reloc_count = 1};
+    const struct recipe r = {.mode = MODE, .block_count = 1, .blocks = &b};
+    struct llvm_compiled c;
+    char error[200] = "";
+    check("a relocation", recipe_compile(model, translator, &r, &c, error, sizeof error) == ok && (ok || (*error && !strchr(error, '\n'))));
+    free(c.elf);
+}
+
 static void refused(void)
 {
+    for (unsigned at = 0; at < 8; at++)
+        for (enum x86_reloc_kind kind = X86_RELOC_32S; kind <= X86_RELOC_PC32; kind++)
+            refuses_reloc(at, kind, kind == X86_RELOC_32S && (at == 3 || at == 7));
     static const uint8_t jump_and_more[] = {0xff, 0xd2, 0x90, 0x90}, seen[2] = {1, 1};
     refuses("lift to", MODE, loop, sizeof loop - 1, NULL, 0); /* the end of its last instruction is missing */
     refuses("lift to", MODE, jump_and_more, sizeof jump_and_more, NULL, 0);
@@ -196,6 +283,7 @@ int main(void)
     the_same_bytes();
     keys();
     make();
+    moves();
     models();
     damaged();
     refused();

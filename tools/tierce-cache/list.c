@@ -145,15 +145,23 @@ static void print_code(uint32_t mode, int64_t pc, const uint8_t *bytes, size_t s
     }
 }
 
+/* Addresses that move with the code are shown as targets of jumps are: from the region's begin. */
+static const uint8_t *shown_bytes(const struct recipe_block *b, uint8_t room[UINT16_MAX])
+{
+    const uint8_t *moved = recipe_block_moved(b, (uint64_t)b->pc, room);
+    return moved ? moved : b->bytes;
+}
+
 static void show_guest(const struct recipe *r)
 {
+    uint8_t room[UINT16_MAX];
     for (unsigned n = 0; n < r->block_count; n++) {
         const struct recipe_block *b = &r->blocks[n];
         printf("guest block %u at %+" PRId64 ", %u bytes at 0x%03x of its page, ran %" PRIu64, n, b->pc, b->size, b->page_offset, b->count);
         for (unsigned t = 0; t < b->target_count; t++)
             printf("%s %u", t ? "," : ", goes to", b->targets[t].block);
         putchar('\n');
-        print_code(r->mode, b->pc, b->bytes, b->size);
+        print_code(r->mode, b->pc, shown_bytes(b, room), b->size);
     }
 }
 
@@ -198,6 +206,7 @@ static void json_code(uint32_t mode, int64_t pc, const uint8_t *bytes, size_t si
 
 static void show_json(const struct store_entry *e, const struct object_view *v, const struct recipe *r)
 {
+    uint8_t room[UINT16_MAX];
     char key[KEY_TEXT];
     key_text(&e->key, key);
     json_entry(e, key);
@@ -208,7 +217,7 @@ static void show_json(const struct store_entry *e, const struct object_view *v, 
     for (unsigned n = 0; r && n < r->block_count; n++) {
         const struct recipe_block *b = &r->blocks[n];
         printf("%s{\"pc\": %" PRId64 ", \"size\": %u, \"page_offset\": %u, \"count\": %" PRIu64 ", \"code\": ", n ? ", " : "", b->pc, b->size, b->page_offset, b->count);
-        json_code(r->mode, b->pc, b->bytes, b->size);
+        json_code(r->mode, b->pc, shown_bytes(b, room), b->size);
         putchar('}');
     }
     fputs("], \"host\": ", stdout);

@@ -184,12 +184,13 @@ static void drop_unreached(struct grower *g)
     g->count = kept;
 }
 
-struct sink { bool (*each)(void *, const struct recipe *, uint64_t, unsigned, unsigned); void *ctx; bool stopped; };
+struct sink { bool (*each)(void *, const struct recipe *, uint64_t, unsigned, unsigned); void *ctx; bool stopped, out_of_memory; };
 
 static void emit(struct grower *g, struct sink *s)
 {
     struct discovery *d = g->d;
     struct recipe_block blocks[MOST_BLOCKS] = {{0}};
+    void *made[MOST_BLOCKS];
     const struct found_block *head = &d->blocks[g->order[0]];
     char name[300];
     unsigned bytes = 0, insns = 0, least_depth = MAX_DEPTH;
@@ -200,6 +201,7 @@ static void emit(struct grower *g, struct sink *s)
         struct found_block *b = &d->blocks[g->order[n]];
         blocks[n] = (struct recipe_block){.pc = ir_signed(b->pc - head->pc, d->image->bits), .size = b->size, .page_offset = b->pc & 4095,
                                           .bytes = image_code(d->image, b->pc, b->size), .count = COUNT_ONCE * power(b->depth - least_depth)};
+        s->out_of_memory |= !recipe_block_unmoved(&blocks[n], d->mode, b->pc, &made[n]);
         targets_fill(g, b, &blocks[n]);
         b->in_region = true;
         bytes += b->size;
@@ -208,6 +210,8 @@ static void emit(struct grower *g, struct sink *s)
     snprintf(name, sizeof name, "%s+0x%llx", d->image->name, (unsigned long long)head->pc);
     const struct recipe r = {.mode = d->mode, .blocks = blocks, .block_count = g->count, .name = name};
     s->stopped = !s->each(s->ctx, &r, order_of(g, head), insns, bytes);
+    for (unsigned n = 0; n < g->count; n++)
+        free(made[n]);
 }
 
 /* Also where another region has the loop inside: that one may be left in the middle of it. */
@@ -276,6 +280,7 @@ bool discovery_regions(struct discovery *d, const struct region_limits *limits, 
         if ((ok = discovery_loops(d))) {
             mark_levels(g);
             regions_all(g, &s);
+            ok = !s.out_of_memory;
         }
     }
     if (g)
