@@ -93,10 +93,15 @@ struct tcg_block {             /* what the runtime keeps of a translation */
     bool kills_flags;          /* overwrites the guest's flags before anything can see them */
     struct tcg_fault_site { uint32_t fast_offset, slow_offset; } *sites; /* SIGSEGV at fast goes to slow; malloc'd, owned by the caller */
     unsigned site_count;
+    struct tcg_reloc *relocs;  /* where it was asked for (tcg_options.moves); NULL: the block cannot be moved.  malloc'd, owned by the caller */
+    unsigned reloc_count, pc_bits;
 };
 #define TCG_MAX_EXITS 6
+/* What in a block's code depends on where in the guest it is, and on the process: what is added up, and the form of the field. */
+struct tcg_reloc { uint32_t at : 24, kind : 4, form : 4; int32_t value; };
 struct tcg_options {
     const struct ir_guest *guest; uint64_t pc; uint64_t mode_id; void *user; bool icount; const uint8_t *code; /* the guest's bytes, for the operation of that name */
+    bool moves;                          /* its relocations are wanted */
     int32_t counter;                     /* offset from the state of an i32 that is counted down at each entry; below zero the block is left before it
                                             begins, with IR_LEAVE_HOT.  0: none */
     /* For who looks at the code; may be NULL.  From host offset `host` on stands code of the guest instruction at block PC +
@@ -108,6 +113,13 @@ enum tcg_result { TCG_OK, TCG_FULL /* no room in [at, limit): evict and retry */
 /* Compiles `block` into the buffer at offset *at (advanced past the code), never past limit. */
 enum tcg_result __attribute__((warn_unused_result))
 tcg_compile(struct tcg_buffer *, size_t *at, size_t limit, const struct ir_block *, const struct tcg_options *, struct tcg_block *out);
+/* A block's code as it was compiled, without links and redirection: code_size bytes, to be placed by tcg_place. */
+void tcg_copy(const struct tcg_block *, uint8_t *code);
+/* Places code that tcg_copy gave, for another PC, mode, user and counter, of the same `icount`: as tcg_compile does.  `out` is the block but for entry, counting, sites and
+ * relocs.  at_64: its old entry's address modulo 64.  TCG_TOO_COMPLEX: it does not fit there, or a relocation is none of ours; it is to be compiled. */
+struct tcg_moved { const uint8_t *code; unsigned at_64; const struct tcg_reloc *relocs; unsigned reloc_count; };
+enum tcg_result __attribute__((warn_unused_result))
+tcg_place(struct tcg_buffer *, size_t *at, size_t limit, const struct tcg_moved *, const struct tcg_options *, struct tcg_block *out);
 void tcg_chain(struct tcg_buffer *, const struct tcg_block *from, unsigned exit, const struct tcg_block *to); /* to = NULL: unchain */
 
 /* Where a block that counts goes instead of counting: to that run address, which it does not return from; NULL: it counts (again). */

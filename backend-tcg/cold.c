@@ -55,17 +55,15 @@ void tcg_site_at(struct tcg *t, unsigned way)
 
 void tcg_site(struct tcg *t) { tcg_site_at(t, tcg_site_way(t)); }
 
-void store_pc(struct tcg *t, uint64_t pc)
+void store_pc(struct tcg *t, int64_t offset)
 {
-    int32_t at = (int32_t)t->g->pc_offset;
-    if ((int64_t)pc == (int32_t)pc) {
-        emit_rm(t, 0, 0xc7, 8, 0, RBP, at);
-        put32(t, (uint32_t)pc);
-        return;
-    }
-    for (unsigned k = 0; k < 2; k++) {
-        emit_rm(t, 0, 0xc7, 4, 0, RBP, at + 4 * (int32_t)k);
+    uint64_t pc = pc_at(t, offset);
+    bool one = (int64_t)pc == (int32_t)pc;
+    t->fixed |= offset != (int32_t)offset;
+    for (unsigned k = 0; k < 2u - one; k++) {
+        emit_rm(t, 0, 0xc7, one ? 8 : 4, 0, RBP, (int32_t)t->g->pc_offset + 4 * (int32_t)k);
         put32(t, (uint32_t)(pc >> 32 * k));
+        reloc_note(t, here(t) - 4, RELOC_PC, one ? FORM_32S : k ? FORM_HIGH : FORM_LOW, (int32_t)offset);
     }
 }
 
@@ -91,7 +89,7 @@ static void leave_chainable(struct tcg *t, int exit)
     }
     t->exit_tail = here(t);
     emit_rm(t, 0, 0x89, 8, RAX, RBP, C_EXIT_SITE);
-    emit_imm(t, RAX, (uint64_t)t->o->user);
+    emit_moving(t, RAX, RELOC_USER, 0);
     emit_rm(t, 0, 0x89, 8, RAX, RBP, CONTEXT(block));
     emit_imm(t, RAX, IR_LEAVE_NEXT);
     put8(t, 0xc3);
@@ -151,7 +149,7 @@ static void cold_leave(struct tcg *t, const struct cold *c, enum ir_leave reason
 {
     flags_settle_cold(t, c);
     tcg_x87_leave(t, &c->x87);
-    store_pc(t, pc_at(t, c->insn_offset));
+    store_pc(t, c->insn_offset);
     icount_give_back(t, c->insns - 1u);
     emit_leave(t, reason);
 }
@@ -182,14 +180,13 @@ static void cold_unaligned(struct tcg *t, const struct cold *c)
 }
 
 /* Another page, or an instruction that may straddle: seldom chained, found by the table. */
-static void jump_by_table(struct tcg *t, uint64_t pc)
+static void jump_by_table(struct tcg *t, int32_t offset)
 {
-    int32_t entry = (int32_t)(tcg_jump_hash(pc) * sizeof(struct tcg_jump));
     emit_rm(t, 0, 0x8b, 8, RCX, RBP, CONTEXT(jumps));
-    emit_imm(t, RDX, pc ^ t->o->mode_id << 48);
-    emit_rm(t, 0, 0x3b, 8, RDX, RCX, entry);
+    emit_moving(t, RDX, RELOC_TAG, offset);
+    emit_rm_far(t, 0x3b, 8, RDX, RCX, RELOC_ENTRY, offset);
     uint32_t miss = emit_jcc_short(t, CC_NZ);
-    emit_rm(t, 0, 0xff, 4, 4, RCX, entry + 8);
+    emit_rm_far(t, 0xff, 4, 4, RCX, RELOC_ENTRY_CODE, offset);
     emit_bind_short(t, miss);
 }
 
@@ -206,8 +203,8 @@ static void cold_exit(struct tcg *t, const struct cold *c)
         emit_bind(t, e->late_offset, e->late_stub);
     }
     if ((pc ^ t->o->pc) & ~0xfffull || (pc & 0xfff) > 0x1000 - 15)
-        jump_by_table(t, pc);
-    store_pc(t, pc);
+        jump_by_table(t, c->insn_offset);
+    store_pc(t, c->insn_offset);
     if (c->exit >= 0)
         leave_chainable(t, c->exit);
     else
@@ -218,7 +215,7 @@ static void cold_stop(struct tcg *t, const struct cold *c)
 {
     flags_settle_cold(t, c);
     icount_give_back(t, c->insns);
-    store_pc(t, pc_at(t, c->insn_offset));
+    store_pc(t, c->insn_offset);
     emit_leave(t, IR_LEAVE_NEXT);
 }
 
@@ -237,7 +234,7 @@ void emit_cold(struct tcg *t)
         case COLD_LEAVE: cold_leave(t, c, (enum ir_leave)c->reason); break;
         case COLD_STOP: cold_stop(t, c); break;
         case COLD_HOT:
-            store_pc(t, t->o->pc);
+            store_pc(t, 0);
             emit_leave(t, IR_LEAVE_HOT);
             break;
         case COLD_EXIT:

@@ -332,7 +332,7 @@ static void do_bswap(struct tcg *t, const struct ir_insn *i, ir_ref self)
 }
 
 /* --- What is rare: the evaluator itself */
-static uint64_t evaluate(void *state, uint64_t a, uint64_t b, uint64_t c, uint64_t op_type_aux)
+uint64_t tcg_evaluate(void *state, uint64_t a, uint64_t b, uint64_t c, uint64_t op_type_aux)
 {
     const uint64_t arg[3] = {a, b, c};
     (void)state;
@@ -364,7 +364,7 @@ static void do_evaluate(struct tcg *t, const struct ir_insn *i, ir_ref self)
             emit_alu_imm(t, 4, 4, arguments_in[k], (int32_t)ir_cut(~0ull, bits));
     }
     emit_imm(t, RAX, (uint64_t)i->op | (uint64_t)i->type << 8 | (uint64_t)i->aux << 16);
-    emit_call(t, (const void *)evaluate);
+    emit_call(t, CALL_EVALUATE);
     call_done(t, 0);
     own(t, self, RAX);
     t->host_flags = IR_NONE;
@@ -375,6 +375,7 @@ static void do_code(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     unsigned size = size_of((enum ir_type)i->type), r = def(t, self);
     emit_imm(t, r, (uint64_t)(t->o->code + i->imm));
+    t->fixed = true;
     switch (i->aux) {
     case 1: emit_rm(t, 0, 0x0fbe, size == 8 ? 8 : 4, r, r, 0); break;
     case 2: emit_rm(t, 0, 0x0fbf, size == 8 ? 8 : 4, r, r, 0); break;
@@ -632,8 +633,8 @@ static void do_call(struct tcg *t, const struct ir_insn *i, ir_ref self)
     if ((h->reads | h->writes) & IR_S_VECTOR)
         tcg_mxcsr_sync(t); /* needs a register: before the arguments take theirs */
     arguments(t, i->arg, 4);
-    store_pc(t, pc_at(t, t->insn_offset));
-    emit_call(t, (const void *)h->fn);
+    store_pc(t, t->insn_offset);
+    emit_call(t, (int32_t)i->imm);
     call_done(t, h->writes);
     t->host_flags = IR_NONE;
     if (i->type != IR_VOID && t->v[self].uses)
@@ -678,11 +679,23 @@ static void do_leave(struct tcg *t, const struct ir_insn *i)
     if (i->arg[0] != IR_NONE)
         emit_rm(t, 0, 0x89, 8, use(t, i->arg[0]), RBP, (int32_t)t->g->pc_offset);
     else
-        store_pc(t, pc_at(t, i->imm));
+        store_pc(t, i->imm);
     emit_leave(t, (enum ir_leave)i->aux);
 }
 
 /* --- One instruction */
+/* A distance that no relocation has is rare. */
+static void do_pc(struct tcg *t, const struct ir_insn *i, ir_ref self)
+{
+    unsigned r = def(t, self);
+    if (i->imm == (int32_t)i->imm) {
+        emit_moving(t, r, RELOC_PC, (int32_t)i->imm);
+        return;
+    }
+    emit_imm(t, r, pc_at(t, i->imm));
+    t->fixed = true;
+}
+
 static void alias(struct tcg *t, const struct ir_insn *i, ir_ref self)
 {
     int64_t c;
@@ -706,7 +719,7 @@ static void emit_one(struct tcg *t, const struct ir_insn *i, ir_ref self)
         line_note(t, t->insn_offset, false);
         break;
     case IR_const: break;
-    case IR_pc: emit_imm(t, def(t, self), pc_at(t, i->imm)); break;
+    case IR_pc: do_pc(t, i, self); break;
     case IR_code: do_code(t, i, self); break;
     case IR_get: do_get(t, i, self); break;
     case IR_put: do_put(t, i); break;
@@ -980,6 +993,11 @@ enum tcg_result tcg_compile(struct tcg_buffer *buffer, size_t *at, size_t limit,
             return TCG_TOO_COMPLEX;
         memcpy(out->sites, t->sites, t->sites_n * sizeof *out->sites);
         out->site_count = t->sites_n;
+    }
+    out->pc_bits = t->b->pc_bits;
+    if (result == TCG_OK && o->moves && !t->fixed && (out->relocs = malloc(t->relocs_n * sizeof *out->relocs + 1))) {
+        memcpy(out->relocs, t->relocs, t->relocs_n * sizeof *out->relocs);
+        out->reloc_count = t->relocs_n;
     }
     if (result == TCG_OK) {
         out->entry = (void *)run;

@@ -150,8 +150,24 @@ void emit_bind_short(struct tcg *t, uint32_t displacement)
     t->complex |= d > 127;
 }
 
-void emit_call(struct tcg *t, const void *fn)
+void emit_rm_far(struct tcg *t, uint32_t opcode, unsigned size, unsigned reg, unsigned base, enum reloc_kind kind, int32_t value)
 {
-    emit_imm(t, RDI, (uint64_t)fn);
+    head(t, 0, opcode, size, reg, 0, base, false);
+    put8(t, 0x80 | (reg & 7) << 3 | (base & 7));
+    put32(t, (uint32_t)reloc_value(t->o, t->b->pc_bits, kind, value));
+    reloc_note(t, here(t) - 4, kind, FORM_32, value);
+}
+
+void emit_moving(struct tcg *t, unsigned to, enum reloc_kind kind, int32_t value)
+{
+    uint64_t v = reloc_value(t->o, t->b->pc_bits, kind, value);
+    enum reloc_form form = v <= UINT32_MAX ? FORM_32 : (int64_t)v == (int32_t)v ? FORM_32S : FORM_64;
+    emit_imm(t, to, v);
+    reloc_note(t, here(t) - (form == FORM_64 ? 8 : 4), kind, form, value);
+}
+
+void emit_call(struct tcg *t, int32_t which)
+{
+    emit_moving(t, RDI, RELOC_CALL, which);
     emit_rm(t, 0, 0xff, 4, 2, RBP, C_STUB_CALL);
 }

@@ -66,7 +66,12 @@ struct cold {
     struct place deps[MAX_DEPS]; /* where the pending flags' operands are */
     struct x87_pointers x87;
 };
-enum { MAX_COLD = 512, MAX_SITES = 256 };
+enum { MAX_COLD = 512, MAX_SITES = 256, MAX_RELOCS = 512 };
+/* What a relocation adds up, and the form of the field that has it. */
+enum reloc_kind { RELOC_PC /* block PC + value */, RELOC_TAG /* its tag in the jump table */, RELOC_ENTRY, RELOC_ENTRY_CODE /* that table's entry for it: offsets */,
+                  RELOC_CALL /* enum call, or a helper's index */, RELOC_USER, RELOC_KINDS };
+enum reloc_form { FORM_32 /* zero-extended */, FORM_32S /* sign-extended */, FORM_64, FORM_LOW, FORM_HIGH /* halves */, RELOC_FORMS };
+enum call { CALL_EVALUATE = -1, CALL_CRYPTO = -2 };
 
 struct tcg {
     const struct ir_block *b;
@@ -86,13 +91,15 @@ struct tcg {
     unsigned colds, sites_n;
     uint32_t exit_tail;              /* 0: not emitted yet */
     struct tcg_block *out;
-    bool full, complex;
+    bool full, complex, fixed;       /* fixed: cannot be moved */
+    unsigned relocs_n;
     uint8_t x87;                     /* where the guest's x87 is: see x87.c */
     struct x87_pointers x87_pointers;/* not stored yet */
     /* Not cleared from block to block: */
     ir_ref slot_owner[64];
     struct cold cold[MAX_COLD];
     struct tcg_fault_site sites[MAX_SITES];
+    struct tcg_reloc relocs[MAX_RELOCS];
 };
 
 /* --- Assembler.  size: operand bytes 1, 2, 4, 8. */
@@ -128,8 +135,15 @@ uint32_t emit_jmp(struct tcg *);
 void emit_bind(struct tcg *, uint32_t displacement, uint32_t target);
 uint32_t emit_jcc_short(struct tcg *, unsigned cc);
 void emit_bind_short(struct tcg *, uint32_t displacement);    /* to here */
-/* Calls fn(state, RSI, RDX, RCX, RAX), all pinned slots in memory; spill_for_call came before. */
-void emit_call(struct tcg *, const void *fn);
+void emit_rm_far(struct tcg *, uint32_t opcode, unsigned size, unsigned reg, unsigned base, enum reloc_kind, int32_t value); /* the displacement is one, of 32 bits */
+void emit_moving(struct tcg *, unsigned to, enum reloc_kind, int32_t value); /* emit_imm of what a relocation gives */
+/* Calls fn(state, RSI, RDX, RCX, RAX), all pinned slots in memory; spill_for_call came before.  which: enum call, or a helper's index. */
+void emit_call(struct tcg *, int32_t which);
+/* --- What moves with the block (move.c) */
+uint64_t reloc_value(const struct tcg_options *, unsigned pc_bits, enum reloc_kind, int32_t value);
+void reloc_note(struct tcg *, uint32_t at, enum reloc_kind, enum reloc_form, int32_t value);
+uint64_t tcg_evaluate(void *state, uint64_t a, uint64_t b, uint64_t c, uint64_t op_type_aux);
+uint64_t tcg_crypto(void *state, uint64_t op_imm, uint64_t x, uint64_t c, uint64_t d);
 
 /* --- Allocator.  Registers that these give are locked until the instruction is done. */
 bool is_xmm_type(enum ir_type);
@@ -193,7 +207,7 @@ unsigned tcg_site_way(struct tcg *);
 void tcg_site_at(struct tcg *, unsigned way);
 void emit_exit(struct tcg *, int64_t target, int cc);
 void emit_leave(struct tcg *, enum ir_leave);
-void store_pc(struct tcg *, uint64_t pc);
+void store_pc(struct tcg *, int64_t offset); /* of the block's PC */
 void emit_cold(struct tcg *);
 uint64_t pc_at(const struct tcg *, int64_t offset);
 bool tcg_x87_emit(struct tcg *, const struct ir_insn *, ir_ref self);

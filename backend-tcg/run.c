@@ -122,13 +122,15 @@ void tcg_redirect(struct tcg_buffer *b, const struct tcg_block *block, const voi
 
 void tcg_region_enter(struct tcg_buffer *b, size_t offset, const struct ir_guest *g, const struct tcg_region_entry *e)
 {
-    struct tcg t = {.g = g, .start = b->write + offset, .p = b->write + offset, .limit = b->write + offset + TCG_REGION_ENTRY, .run = b->run + offset};
+    const struct tcg_options o = {.pc = e->pc};
+    const struct ir_block none = {.pc_bits = 64};
+    struct tcg t = {.o = &o, .b = &none, .fixed = true, .g = g, .start = b->write + offset, .p = b->write + offset, .limit = b->write + offset + TCG_REGION_ENTRY, .run = b->run + offset};
     if (e->valid) {
         emit_imm(&t, RAX, (uint64_t)e->valid);
         emit_rm(&t, 0, 0x8b, 8, RAX, RAX, 0);
         emit_rm(&t, 0, 0x3b, 8, RAX, RBP, CONTEXT(map_epoch) + 8 * e->global);
         uint32_t fits = emit_jcc_short(&t, CC_Z);
-        store_pc(&t, e->pc);
+        store_pc(&t, 0);
         emit_leave(&t, IR_LEAVE_HOT);
         emit_bind_short(&t, fits);
     }

@@ -60,7 +60,7 @@ static void extend(struct tcg *t, const struct ir_insn *i, ir_ref self)
 }
 
 /* AES, CLMUL, SHA on a host that lacks them: a call. */
-static uint64_t crypto(void *state, uint64_t op_imm, uint64_t x, uint64_t c, uint64_t d)
+uint64_t tcg_crypto(void *state, uint64_t op_imm, uint64_t x, uint64_t c, uint64_t d)
 {
     (void)state, (void)c, (void)d;
     ir_crypto_eval((enum ir_op)(op_imm & 0xff), (unsigned)(op_imm >> 8), (uint8_t(*)[16])(uintptr_t)x);
@@ -77,7 +77,7 @@ static void call_crypto(struct tcg *t, const struct ir_insn *i, ir_ref self)
     gpr_take(t, RDX);
     emit_imm(t, RSI, (uint64_t)i->op | (uint64_t)(i->imm & 0xff) << 8);
     emit_rm(t, 0, 0x8d, 8, RDX, RSP, F_SAVE_XMM);
-    emit_call(t, (const void *)crypto);
+    emit_call(t, CALL_CRYPTO);
     call_done(t, 0);
     emit_rm(t, 0, 0x0f10, 4, xmm_def(t, self), RSP, F_SAVE_XMM);
     t->host_flags = IR_NONE;

@@ -73,7 +73,7 @@ static void place(struct tcg *t, enum x87_place where)
 /* Stores the pointers to the last function, by register k. EFLAGS stay. */
 static void pointers(struct tcg *t, const struct x87_pointers *p, unsigned k)
 {
-    emit_imm(t, k, ir_cut(t->o->pc + p->offset, t->b->pc_bits));
+    emit_moving(t, k, RELOC_PC, (int32_t)p->offset);
     emit_rm(t, 0, 0x89, 8, k, RBP, (int32_t)t->g->x87.pc);
     emit_imm(t, k, p->opcode);
     emit_rm(t, 0, 0x89, 2, k, RBP, (int32_t)t->g->x87.opcode);

@@ -1,5 +1,6 @@
 /* The translation cache of a running machine: what is looked up when a block is translated, and what is kept of what was compiled.  Files are
  * the store's; what an object and its recipe promise is held against the guest's memory here, before the code runs. */
+#include "runtime/cache_templates.h"
 #include "runtime/job.h"
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 enum { LOOKS = 6 /* at one place, for a region whose pages are not all mapped, further and further apart */, FIRST_LOOK = 100 };
 struct cache {
     struct store *store;
+    struct templates *templates;
     atomic_ullong puts;
     unsigned ticks; uint64_t told_ns; /* when what ran was last written */
     pthread_t teller; bool telling, saved; atomic_bool told;
@@ -63,6 +65,7 @@ bool cache_open(struct machine *m, char *error, size_t size)
         m->cache = cache;
         cache->told_ns = machine_host_ns();
         cache->translator = m->vcpu->regions.translator;
+        cache->templates = templates_begin(cache->store, cache->translator, machine_counts(m));
         cache->preloading = c->preload && thread_without_signals(&cache->preloader, preload, cache);
         return true;
     }
@@ -135,6 +138,7 @@ void machine_cache_save(struct machine *m)
         profile_keep(c->store, c->translator, c->taken);
     profile_taken_free(c->taken);
     c->taken = NULL;
+    m->vcpu->stats.templates_put = templates_keep(c->templates, m->vcpu);
     c->saved = true;
     store_flush(c->store);
 }
@@ -144,6 +148,7 @@ void cache_close(struct machine *m)
     if (!m->cache)
         return;
     preload_end(m->cache);
+    templates_end(m->cache->templates);
     store_close(m->cache->store);
     free(m->cache);
     m->cache = NULL;
@@ -250,6 +255,24 @@ static enum fit install(struct vcpu *v, struct tb *tb, const struct store_object
     free(r);
     object_close(&view);
     return fit;
+}
+
+/* --- Template code.  What runs under a debugger, a trace or a profiler of ours is translated anew. */
+bool cache_keeps_templates(const struct vcpu *v)
+{
+    const struct machine *m = v->machine;
+    return m->cache && m->cache->templates && m->config.tier == TIER_TIERED && !m->config.trace && !m->perf && !m->debug.code && !v->most_insns;
+}
+
+bool cache_template(struct vcpu *v, uint64_t phys, struct template_found *to)
+{
+    const uint8_t *host;
+    if (!cache_keeps_templates(v) || !(host = softmmu_ram(v->machine, phys)) || softmmu_ram_page(v->machine, host) == ~0ull)
+        return false;
+    enum stats_clock before = stats_enter(v, STATS_cache);
+    bool found = templates_find(v->machine->cache->templates, v->cpu.state.mode, v->cpu.state.rip, host, to);
+    stats_enter(v, before);
+    return found;
 }
 
 /* --- Looking up */

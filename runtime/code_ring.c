@@ -118,15 +118,15 @@ static bool more_room(struct vcpu *v, unsigned *laps)
     return true;
 }
 
-enum tcg_result code_ring_emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
+enum tcg_result code_ring_emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir, const struct tcg_moved *moved)
 {
     struct tb_store *s = &v->tbs;
-    struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = machine_counts(v->machine), .counter = region_counter_offset(tb->counter),
+    struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = machine_counts(v->machine), .counter = region_counter_offset(tb->counter), .moves = tb->head && cache_keeps_templates(v),
                                   .code = softmmu_ram(v->machine, tb->phys), .line = v->machine->perf ? perf_line : NULL, .line_ctx = v->machine->perf};
     unsigned laps = 0;
     do {
         size_t at = s->at;
-        enum tcg_result result = tcg_compile(s->buffer, &at, room_end(s), ir, &options, &tb->code);
+        enum tcg_result result = ir ? tcg_compile(s->buffer, &at, room_end(s), ir, &options, &tb->code) : tcg_place(s->buffer, &at, room_end(s), moved, &options, &tb->code);
         if (result != TCG_FULL) {
             tb->code_at = (uint32_t)s->at;
             tb->code_end = (uint32_t)(s->at = at);

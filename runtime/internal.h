@@ -109,7 +109,7 @@ struct tb_store {
     uint32_t modes[MAX_MODES]; unsigned mode_count, mode_next; /* mode_next: whose number is given anew next */
     uint16_t mode_hint[64];
     uint64_t seen[1 << 15]; unsigned seen_count; /* hash of places that code ran at once (seen_before) */
-    struct tb_first { uint64_t pc, phys; uint32_t mode; uint8_t *bytes; /* NULL: none */ struct ir_block ir; } first[1 << 12]; /* its IR */
+    struct tb_first { uint64_t pc, phys; uint32_t mode; bool relocates; uint8_t *bytes; /* NULL: none */ struct ir_block ir; } first[1 << 12]; /* its IR */
 };
 
 /* --- softmmu (softmmu.c) */
@@ -339,7 +339,7 @@ void tb_written_elsewhere(struct vcpu *, uint64_t ram_page);
 /* code_ring.c */
 bool code_ring_init(struct tb_store *, size_t buffer_size, size_t beyond /* bytes for others */);
 void code_ring_free(struct tb_store *);
-enum tcg_result code_ring_emit(struct vcpu *, struct tb *, const struct ir_block *);
+enum tcg_result code_ring_emit(struct vcpu *, struct tb *, const struct ir_block *, const struct tcg_moved *); /* of IR, or code that is there */
 void code_ring_add(struct tb_store *, struct tb *);
 void code_ring_remove(struct tb_store *, struct tb *);
 void code_ring_give_way(struct vcpu *);
@@ -429,6 +429,9 @@ bool region_covers(const struct vcpu *, const struct tb *); /* some installed on
 /* cache.c: the translation cache of a machine. */
 bool cache_open(struct machine *, char *error, size_t size); /* true without one, too; false: error has one line */
 void cache_close(struct machine *);                     /* no worker runs any more */
+bool cache_keeps_templates(const struct vcpu *);        /* what is translated is to have relocations */
+struct template_found;
+bool cache_template(struct vcpu *, uint64_t phys, struct template_found *); /* of what lies at state.rip */
 void cache_look(struct vcpu *, struct tb *);            /* a block that was made, or is looked for again: installs its region */
 void cache_keep(struct llvm_job *);                     /* what was compiled; the worker's thread */
 void cache_tick(struct vcpu *);                         /* in the cpu loop: writes what ran, now and then, on a thread of its own */
@@ -467,6 +470,9 @@ static inline void profile_access(struct vcpu *v, uint64_t address, unsigned siz
 static inline bool cache_open(struct machine *m, char *error, size_t size) { (void)m, (void)error, (void)size; return true; }
 static inline void cache_close(struct machine *m) { (void)m; }
 static inline void cache_look(struct vcpu *v, struct tb *tb) { (void)v, (void)tb; }
+static inline bool cache_keeps_templates(const struct vcpu *v) { (void)v; return false; }
+struct template_found;
+static inline bool cache_template(struct vcpu *v, uint64_t phys, struct template_found *f) { (void)v, (void)phys, (void)f; return false; }
 static inline void cache_forgetting(struct vcpu *v) { (void)v; }
 static inline bool profile_goes_on(struct vcpu *v) { (void)v; return false; }
 static inline enum ir_leave profile_step(struct vcpu *v) { (void)v; return IR_LEAVE_NEXT; }

@@ -501,9 +501,9 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
         *usage = true;
         return false;
     }
-    if (!cache_open(m, error, size))
+    if ((c->check_interp || c->check_accel) && !(m->check = check_new(m, error, size)))
         return false;
-    return !(c->check_interp || c->check_accel) || (m->check = check_new(m, error, size));
+    return cache_open(m, error, size); /* which asks whether instructions are counted */
 }
 
 struct machine *machine_new(const struct machine_config *config, char *error, size_t error_size, bool *usage)

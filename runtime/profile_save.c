@@ -223,7 +223,7 @@ static bool write_merged(struct store *s, const struct profile *p, const char *p
     if (!profile_write(p, &bytes, &size))
         return false;
     snprintf(name, NAME, "%s%016" PRIx64, prefix, (uint64_t)XXH3_64bits(bytes, size));
-    bool ok = store_file_put(s, name, bytes, size);
+    bool ok = store_file_put(s, name, bytes, size, true);
     free(bytes);
     return ok;
 }

@@ -513,7 +513,7 @@ static bool write_batch(struct store *s, struct batch *b)
         struct store_record *r = &b->pending[n]->record;
         uint8_t *stored = b->pending[n]->data;
         if (r->size)
-            ready = ready && store_pack_object(r, b->pending[n]->data, s->compress, &stored);
+            ready = ready && store_pack_object(r, b->pending[n]->data, s->compress ? 6 : 0, &stored);
         else
             r->check = store_check(r, NULL);
         b->items[n] = (struct store_item){r, stored};

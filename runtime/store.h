@@ -52,8 +52,9 @@ uint64_t store_prune(struct store *, uint64_t max_bytes);
 /* Rewrites packs that are mostly dead, removes temporary files of dead processes; returns the bytes gained. */
 uint64_t store_gc(struct store *);
 
-/* Small named files beside the objects (profiles): a name is [0-9a-z.-]+.  Atomic as the objects are; each is checksummed and compressed. */
-bool store_file_put(struct store *, const char *name, const void *data, size_t size);
+/* Named files beside the objects (profiles, templates): a name is [0-9a-z.-]+.  Atomic as the objects are; each is checksummed, and compressed where
+ * that is asked for.  At most 64 MiB. */
+bool store_file_put(struct store *, const char *name, const void *data, size_t size, bool compress);
 bool store_file_get(struct store *, const char *name, uint8_t **data, size_t *size); /* malloc'd */
 void store_file_each(struct store *, bool (*each)(void *ctx, const char *name, uint64_t size), void *ctx);
 bool store_file_remove(struct store *, const char *name);

@@ -1,4 +1,4 @@
-/* Named files of the store: a header and the compressed bytes. */
+/* Named files of the store: a header and the bytes, compressed or not. */
 #define _GNU_SOURCE
 #include "runtime/store_internal.h"
 #include <dirent.h>
@@ -25,7 +25,8 @@ static struct store_key key_of(const char *name)
     return (struct store_key){{store_hash(name, strlen(name), 1), store_hash(name, strlen(name), 2)}, {0, 0}};
 }
 
-bool store_file_put(struct store *s, const char *name, const void *data, size_t size)
+/* Written when a run ends: quickly. */
+bool store_file_put(struct store *s, const char *name, const void *data, size_t size, bool compress)
 {
     struct store_dir *d = store_layer(s, 0);
     if (!d->writable || !name_is_good(name) || size > STORE_MAX_OBJECT)
@@ -36,7 +37,7 @@ bool store_file_put(struct store *s, const char *name, const void *data, size_t 
     uint8_t *stored = NULL;
     char path[STORE_NAME];
     path_of(name, path);
-    bool written = w && store_pack_object(&h.record, data, true, &stored) && store_writer_begin(w, d, path);
+    bool written = w && store_pack_object(&h.record, data, compress ? 1 : 0, &stored) && store_writer_begin(w, d, path);
     if (written) {
         store_writer_add(w, &h, sizeof h);
         store_writer_add(w, stored, h.record.stored);

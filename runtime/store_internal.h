@@ -96,8 +96,8 @@ uint64_t store_hash(const void *, size_t, uint64_t seed);
 uint64_t store_hash_key(const struct store_key *);
 uint64_t store_check(const struct store_record *, const void *stored);
 void store_pack_name(char name[STORE_NAME], uint64_t);      /* packs/<16 hex>.pack */
-/* Compresses where that is wanted and helps: *stored is `data` or malloc'd. */
-bool store_pack_object(struct store_record *, const void *data, bool compress, uint8_t **stored);
+/* compress: zlib's level, 0: not.  *stored is `data` or malloc'd. */
+bool store_pack_object(struct store_record *, const void *data, int compress, uint8_t **stored);
 /* malloc'd and checked; takes `stored`.  NULL: damaged. */
 uint8_t *store_unpack_object(const struct store_record *, uint8_t *stored);
 struct store_item { struct store_record *record; const uint8_t *stored; };

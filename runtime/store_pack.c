@@ -24,7 +24,7 @@ uint64_t store_check(const struct store_record *r, const void *stored)
 
 void store_pack_name(char name[STORE_NAME], uint64_t hash) { snprintf(name, STORE_NAME, "packs/%016lx.pack", hash); }
 
-bool store_pack_object(struct store_record *r, const void *data, bool compress, uint8_t **stored)
+bool store_pack_object(struct store_record *r, const void *data, int compress, uint8_t **stored)
 {
     uLongf packed = compress ? compressBound(r->size) : 0;
     uint8_t *to = compress ? malloc(packed) : NULL;
@@ -32,7 +32,7 @@ bool store_pack_object(struct store_record *r, const void *data, bool compress, 
     r->stored = r->size;
     if (compress && !to)
         return false;
-    if (compress && compress2(to, &packed, data, r->size, 6) == Z_OK && packed < r->size) {
+    if (compress && compress2(to, &packed, data, r->size, compress) == Z_OK && packed < r->size) {
         r->stored = (uint32_t)packed;
         *stored = to;
     } else {

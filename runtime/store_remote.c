@@ -203,7 +203,7 @@ static bool send_object(struct store_remote *r, struct queued *q, uint64_t deadl
 {
     char name[48];
     uint8_t *stored;
-    if (!store_pack_object(&q->record, q->data, true, &stored))
+    if (!store_pack_object(&q->record, q->data, 6, &stored))
         return false;
     char *value = malloc(sizeof q->record + q->record.stored);
     bool sent = value;

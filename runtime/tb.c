@@ -2,7 +2,7 @@
  * written is kept aside and compared with them when it is next needed: code that comes back, or was written over
  * with the same, is not translated again. */
 #define _GNU_SOURCE
-#include "runtime/internal.h"
+#include "runtime/cache_templates.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,6 +125,7 @@ static void tb_free(struct vcpu *v, struct tb *tb)
     arena_free(a, tb->links, tb->code.exit_count * sizeof *tb->links);
     free(tb->open);
     free(tb->code.sites);
+    free(tb->code.relocs);
     region_counter_free(v, tb->counter);
     arena_free(a, tb, sizeof *tb + tb->copied);
 }
@@ -333,7 +334,7 @@ static bool lift_block(struct vcpu *v, struct x86_lift_limits limits, struct ir_
 
 static bool lift(struct vcpu *v, unsigned insns, const uint64_t *changing, struct ir_block *block)
 {
-    return lift_block(v, (struct x86_lift_limits){.insns = insns, .branches = MAX_BRANCHES, .changing = changing}, block);
+    return lift_block(v, (struct x86_lift_limits){.insns = insns, .branches = MAX_BRANCHES, .changing = changing, .relocate = !changing && cache_keeps_templates(v)}, block);
 }
 
 /* --- Single instructions for the interpreter, kept: the same few do MMIO, write to code or are stepped over again and
@@ -398,13 +399,13 @@ static bool keep_ir(struct tb *tb, struct tb_store *s)
     return true;
 }
 
-/* The block that is made from the lifted IR. */
-static struct tb *tb_new(struct vcpu *v, uint64_t phys, const struct ir_block *ir)
+/* A block that is to be made. */
+static struct tb *tb_new(struct vcpu *v, uint64_t phys, unsigned bytes)
 {
-    struct tb *tb = arena_new(&v->tbs.arena, sizeof *tb + ir->guest_bytes);
+    struct tb *tb = arena_new(&v->tbs.arena, sizeof *tb + bytes);
     if (!tb)
         return NULL;
-    tb->copied = (uint16_t)ir->guest_bytes;
+    tb->copied = (uint16_t)bytes;
     tb->pc = v->cpu.state.rip;
     tb->mode = v->cpu.state.mode;
     tb->phys = phys;
@@ -431,10 +432,10 @@ static void optimise_traced(struct vcpu *v, struct ir_block *ir)
         trace_block(v, TRACE_IR_OPT, ir);
 }
 
-static bool emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir)
+static bool emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir, const struct tcg_moved *moved)
 {
     enum stats_clock before = stats_enter(v, STATS_emit);
-    enum tcg_result result = code_ring_emit(v, tb, ir);
+    enum tcg_result result = code_ring_emit(v, tb, ir, moved);
     stats_enter(v, before);
     if (result != TCG_OK || (tb->code.exit_count && !(tb->links = arena_new(&v->tbs.arena, tb->code.exit_count * sizeof *tb->links))))
         return false;
@@ -492,13 +493,14 @@ static void first_keep(struct vcpu *v, uint64_t phys, const struct ir_block *ir)
     f->pc = v->cpu.state.rip;
     f->phys = phys;
     f->mode = v->cpu.state.mode;
+    f->relocates = cache_keeps_templates(v);
 }
 
 /* Into `to`, which has room for the longest block that was ever lifted.  False: not kept, or of other bytes. */
 static bool first_take(struct vcpu *v, uint64_t phys, struct ir_block *to)
 {
     struct tb_first *f = first_slot(v, phys);
-    if (!f->bytes || f->phys != phys || f->pc != v->cpu.state.rip || f->mode != v->cpu.state.mode)
+    if (!f->bytes || f->phys != phys || f->pc != v->cpu.state.rip || f->mode != v->cpu.state.mode || f->relocates != cache_keeps_templates(v))
         return false;
     bool same = !memcmp(f->bytes, softmmu_ram(v->machine, phys), f->ir.guest_bytes) && f->ir.count <= to->capacity;
     if (same) {
@@ -523,13 +525,13 @@ static struct tb *translate(struct vcpu *v, uint64_t phys, unsigned insns, const
     bool lifted = insns == MAX_INSNS && !changing && !v->machine->debug.code && first_take(v, phys, ir);
     struct tb *tb = NULL;
     for (; insns && !done; insns /= 2, lifted = false) {
-        if ((!lifted && !lift_traced(v, insns, changing, ir)) || (!tb && !(tb = tb_new(v, phys, ir))))
+        if ((!lifted && !lift_traced(v, insns, changing, ir)) || (!tb && !(tb = tb_new(v, phys, ir->guest_bytes))))
             break;
         tb->bytes = (uint16_t)ir->guest_bytes;
         tb->insns = (uint16_t)ir->guest_insns;
         tb->head = (uint16_t)(changing ? 0 : ir->head_bytes ? ir->head_bytes : ir->guest_bytes);
         optimise_traced(v, ir);
-        done = !interpret && emit(v, tb, ir);
+        done = !interpret && emit(v, tb, ir, NULL);
         if (!done && (interpret || insns == 1))
             done = keep_ir(tb, &v->tbs);
     }
@@ -551,14 +553,9 @@ static void tb_index(struct vcpu *v, struct tb *tb)
     code_ring_add(s, tb);
 }
 
-static struct tb *tb_make(struct vcpu *v, uint64_t phys, uint64_t linear, unsigned insns, const uint64_t *changing)
+/* Into the indices.  NULL: out of memory. */
+static struct tb *tb_enter(struct vcpu *v, struct tb *tb, uint64_t linear)
 {
-    struct tb_store *s = &v->tbs;
-    while (s->count >= s->max)
-        code_ring_give_way(v);
-    struct tb *tb = translate(v, phys, insns, changing);
-    if (!tb)
-        return NULL;
     uint64_t end = linear + tb->bytes - 1;
     if (tb->bytes && (end ^ linear) & PAGE_MASK) {
         tb->straddles = true;
@@ -578,6 +575,43 @@ static struct tb *tb_make(struct vcpu *v, uint64_t phys, uint64_t linear, unsign
     v->stats.block_bytes += tb->bytes;
     cache_look(v, tb);
     return tb;
+}
+
+static void make_room(struct vcpu *v)
+{
+    while (v->tbs.count >= v->tbs.max)
+        code_ring_give_way(v);
+}
+
+static struct tb *tb_make(struct vcpu *v, uint64_t phys, uint64_t linear, unsigned insns, const uint64_t *changing)
+{
+    make_room(v);
+    struct tb *tb = translate(v, phys, insns, changing);
+    return tb ? tb_enter(v, tb, linear) : NULL;
+}
+
+/* Out of the translation cache; NULL: there is none. */
+static struct tb *tb_cached(struct vcpu *v, uint64_t phys, uint64_t linear)
+{
+    struct template_found f;
+    if (linear != v->cpu.state.rip || !cache_template(v, phys, &f))
+        return NULL;
+    make_room(v);
+    struct tb *tb = tb_new(v, phys, f.bytes);
+    if (!tb)
+        return NULL;
+    tb->bytes = (uint16_t)f.bytes;
+    tb->insns = (uint16_t)f.insns;
+    tb->head = (uint16_t)f.head;
+    tb->code = f.block;
+    if (f.block.site_count && (tb->code.sites = malloc(f.block.site_count * sizeof *f.sites)))
+        memcpy(tb->code.sites, f.sites, f.block.site_count * sizeof *f.sites);
+    if ((f.block.site_count && !tb->code.sites) || !emit(v, tb, NULL, &f.moved)) {
+        tb_free(v, tb);
+        return NULL;
+    }
+    v->stats.templates_hit++;
+    return tb_enter(v, tb, linear);
 }
 
 static bool matches(struct vcpu *v, const struct tb *tb, uint64_t phys, uint64_t linear)
@@ -787,6 +821,8 @@ struct tb *tb_find(struct vcpu *v, const struct ir_block **once)
     bool global = e->global;
     phys = e->phys | (linear & (PAGE - 1));
     struct tb *tb = tb_look_up(v, phys, linear, &versions);
+    if (!tb && !versions)
+        tb = tb_cached(v, phys, linear);
     if (!tb && !versions && interpret_first(v, phys)) {
         if (lift(v, MAX_INSNS, NULL, &v->tbs.scratch)) {
             *once = &v->tbs.scratch;

@@ -55,7 +55,7 @@ static void make_store(const char *path)
         put_object(s, n, 0);
     store_flush(s);
     store_gc(s);
-    store_file_put(s, "profile", "some bytes that compress: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 66);
+    store_file_put(s, "profile", "some bytes that compress: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 66, true);
     store_close(s);
 }
 

@@ -183,10 +183,10 @@ static void test_file_limit(void)
         for (unsigned n = 0; n < 10; n++)
             put_object(s, n, 0);
         setrlimit(RLIMIT_FSIZE, &small);
-        check(!store_flush(s) && !store_file_put(s, "profile", "abc", 3), "beyond the limit on file sizes", 0);
+        check(!store_flush(s) && !store_file_put(s, "profile", "abc", 3, true), "beyond the limit on file sizes", 0);
         check(count_objects(s, 0, 10, 0) == 10, "in memory meanwhile", 0);
         setrlimit(RLIMIT_FSIZE, &none);
-        check(store_flush(s) && store_file_put(s, "profile", "abc", 3), "without a limit again", 0);
+        check(store_flush(s) && store_file_put(s, "profile", "abc", 3, true), "without a limit again", 0);
         store_close(s);
         s = open_plain(path);
         check(count_objects(s, 0, 10, 0) == 10, "and it is all written", 0);

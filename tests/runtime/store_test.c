@@ -88,7 +88,7 @@ static void test_layers(void)
     snprintf(lower, sizeof lower, "%s", fresh_path());
     struct store *s = open_plain(lower);
     put_object(s, 1, 1), put_object(s, 2, 1);
-    store_file_put(s, "profile-a", "lower", 5);
+    store_file_put(s, "profile-a", "lower", 5, true);
     store_close(s);
     s = open_store(fresh_path(), (struct store_options){.layers = (const char *[]){lower}, .layer_count = 1});
     put_object(s, 1, 2), put_object(s, 3, 2);
@@ -105,7 +105,7 @@ static void test_layers(void)
     check(!store_remove(s, &key), "a layer's object cannot be removed", 0);
     store_close(s);
     s = open_store(lower, (struct store_options){.read_only = true});
-    check(has_object(s, 2, 1) == 1 && has_object(s, 3, 2) == 0 && !put_object(s, 4, 0) && !store_file_put(s, "a", "b", 1), "read only", 0);
+    check(has_object(s, 2, 1) == 1 && has_object(s, 3, 2) == 0 && !put_object(s, 4, 0) && !store_file_put(s, "a", "b", 1, true), "read only", 0);
     store_close(s);
     char error[256] = "";
     check(!store_open(&(struct store_options){.path = "/nonexistent/a", .read_only = true}, error, sizeof error) && strstr(error, "/nonexistent/a"), error, 0);
@@ -125,7 +125,7 @@ static void test_files(void)
     uint8_t *data, big[5000] = {1, 2, 3};
     size_t size;
     char names[256] = "";
-    check(store_file_put(s, "p-1.profile", big, sizeof big) && store_file_put(s, "empty", "", 0), "files", 0);
+    check(store_file_put(s, "p-1.profile", big, sizeof big, true) && store_file_put(s, "empty", "", 0, false), "files", 0);
     check(store_file_get(s, "p-1.profile", &data, &size) && size == sizeof big && !memcmp(data, big, size), "a file", 0);
     free(data);
     check(store_file_get(s, "empty", &data, &size) && size == 0, "an empty file", 0);
@@ -134,7 +134,7 @@ static void test_files(void)
     check(strlen(names) == 18 && strstr(names, "p-1.profile ") && strstr(names, "empty "), names, 0);
     static const char *const bad[] = {"", "../index", ".", "..", ".hidden", "A", "a/b", "a b", "\n"};
     for (unsigned n = 0; n < sizeof bad / sizeof *bad; n++)
-        check(!store_file_put(s, bad[n], "", 0) && !store_file_get(s, bad[n], &data, &size) && !store_file_remove(s, bad[n]), "a bad name", n);
+        check(!store_file_put(s, bad[n], "", 0, true) && !store_file_get(s, bad[n], &data, &size) && !store_file_remove(s, bad[n]), "a bad name", n);
     check(store_file_remove(s, "empty") && !store_file_get(s, "empty", &data, &size) && !store_file_remove(s, "empty"), "a removed file", 0);
     store_close(s);
 }

@@ -237,18 +237,48 @@ static bool is_done(enum ir_leave leave, enum outcome *outcome)
     return true;
 }
 
+/* What was compiled for elsewhere in the same place of a page, is moved here.  False: it cannot be. */
+static bool move_here(const struct tcg_options *here, size_t at)
+{
+    static uint8_t code[BLOCK_ROOM];
+    struct tcg_moved moved = {.code = code, .at_64 = (uintptr_t)translated.entry & 63, .relocs = translated.relocs, .reloc_count = translated.reloc_count};
+    if (!translated.relocs)
+        return false;
+    tcg_copy(&translated, code);
+    return tcg_place(buffer, &at, BLOCK_ROOM, &moved, here, &translated) == TCG_OK;
+}
+
+/* Every other block is made for elsewhere, by the rules of the translation cache. */
+static bool translate(uint64_t pc)
+{
+    static unsigned turn;
+    static const char other_user[1];
+    const struct tcg_options here = {.guest = &x86_guest, .pc = pc, .mode_id = 1},
+                             elsewhere = {.guest = &x86_guest, .pc = pc + 0x2345000, .mode_id = 2, .user = (void *)(uintptr_t)other_user, .moves = true};
+    size_t at = 0;
+    if (turn++ & 1) {
+        if (tcg_compile(buffer, &at, BLOCK_ROOM, &block, &elsewhere, &translated) != TCG_OK)
+            return false;
+        if (move_here(&here, at))
+            return true;
+        free(translated.sites);
+        free(translated.relocs);
+        at = 0;
+    }
+    return tcg_compile(buffer, &at, BLOCK_ROOM, &block, &here, &translated) == TCG_OK;
+}
+
 /* Runs the block in translated code; false: the interpreter is to run it. */
 static bool run_translated(uint64_t pc, enum outcome *outcome)
 {
-    struct tcg_options options = {.guest = &x86_guest, .pc = pc, .mode_id = 1};
-    size_t at = 0;
     int exit;
-    if (tcg_compile(buffer, &at, BLOCK_ROOM, &block, &options, &translated) != TCG_OK) {
+    if (!translate(pc)) {
         *outcome = TCG_REFUSED;
         return false;
     }
     enum ir_leave leave = tcg_run(&cpu.state, &x86_guest, translated.entry, &exit);
     free(translated.sites);
+    free(translated.relocs);
     translated = (struct tcg_block){0};
     return is_done(leave, outcome);
 }

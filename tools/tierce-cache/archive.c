@@ -177,7 +177,7 @@ static bool copy_file(void *ctx, const char *name, uint64_t stored)
         return true;
     }
     if (store_file_get(c->from, name, &data, &size)) {
-        store_file_put(c->to, name, data, size);
+        store_file_put(c->to, name, data, size, strncmp(name, "templates-", 10));
         free(data);
     }
     return true;

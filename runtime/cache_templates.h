@@ -1,0 +1,26 @@
+/* cache_templates.h - template code that outlives the run: what was translated is kept with its bytes and relocations, and is placed again where the same
+ * bytes lie at the same offset of a page, in the same mode; bytes that moved with the code (x86_relocs_find) are the same.  One named file (runtime/store.h) a
+ * translator and way of counting. */
+#ifndef RUNTIME_CACHE_TEMPLATES_H
+#define RUNTIME_CACHE_TEMPLATES_H
+
+#include "runtime/internal.h"
+#include "runtime/store.h"
+
+struct templates;
+/* Reads the file, on a thread of its own: until that is done nothing is found.  NULL: out of memory. */
+struct templates *templates_begin(struct store *, const uint64_t translator[2], bool icount);
+void templates_wait(struct templates *); /* for that thread */
+void templates_end(struct templates *);
+/* For who makes such a file: its name, of at most 63 characters, and the first word of each that can be read. */
+void templates_name(const uint64_t translator[2], bool icount, char name[64]);
+uint32_t templates_layout(void);
+/* Code for what lies at `host`, the RAM of `pc`, and how to place it; false: there is none.  vCPU's thread. */
+struct template_found { struct tcg_block block; struct tcg_moved moved; unsigned bytes, insns, head; const struct tcg_fault_site *sites; };
+bool templates_find(struct templates *, uint32_t mode, uint64_t pc, const uint8_t *host, struct template_found *);
+/* All of them, until `each` returns false. */
+void templates_each(struct templates *, bool (*each)(void *ctx, uint32_t mode, unsigned page_offset, const struct template_found *), void *ctx);
+/* Writes what was translated beside what was there, where that is enough to be worth it; returns how many are new in it.  Of a machine that has ended. */
+unsigned templates_keep(struct templates *, struct vcpu *);
+
+#endif

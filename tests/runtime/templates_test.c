@@ -1,0 +1,132 @@
+/* Template code in the translation cache: what one run translated is placed by the next, wherever it lies and only where the guest's bytes are the
+ * same; a file that is damaged or lies is not used. */
+#define _GNU_SOURCE
+#include "runtime/cache_templates.h"
+#include "runtime/store.h"
+#include "tests/runtime/moving_guest.h"
+#include "tests/runtime/store_helper.h"
+#include <dirent.h>
+
+enum { BASE = 0x100000, RESULT = 0xff000, BLOCKS = 150, ROUNDS = 50 };
+struct outcome { uint32_t result; uint64_t hits, blocks; };
+
+/* Blocks of all kinds of ways out, in a loop of few rounds: no region comes of them. */
+static struct image image_of(uint32_t changed)
+{
+    struct image i = {.size = 0};
+    PUT(&i, 0x31, 0xc0, 0xbb), put32(&i, ROUNDS);   /* xor eax, eax; mov ebx, ROUNDS */
+    PUT(&i, 0xbc, 0, 0, 9, 0);                      /* mov esp, 0x90000 */
+    size_t begin = i.size;
+    for (uint32_t n = 0; n < BLOCKS; n++) {
+        PUT(&i, 0x05), put32(&i, n * 0x1010101 + (n == changed));   /* add eax, n */
+        PUT(&i, 0x69, 0xc0), put32(&i, 2 * n + 3);                  /* imul eax, eax, 2n+3 */
+        switch (n % 4) {
+        case 0: PUT(&i, 0x72, 1, 0x40); break;                      /* jb +1; inc eax */
+        case 1: PUT(&i, 0xe8, 1, 0, 0, 0, 0x90, 0x59, 0x29, 0xc8, 0x01, 0xc8); break; /* call +1; nop; pop ecx; sub eax, ecx; add eax, ecx */
+        case 2: PUT(&i, 0xeb, 0x00); break;                         /* jmp +0 */
+        default: PUT(&i, 0xd1, 0xc0, 0x73, 2, 0x0f, 0xc8); break;   /* rol eax, 1; jae +2; bswap eax */
+        }
+    }
+    PUT(&i, 0x4b, 0x0f, 0x85), put32(&i, (uint32_t)(begin - (i.size + 4))); /* dec ebx; jnz begin */
+    put_end(&i, RESULT);
+    return i;
+}
+
+static struct outcome run_with(const struct image *i, struct machine_config config)
+{
+    char error[400];
+    bool usage;
+    int status;
+    config.ram_size = 16 << 20;
+    config.raw_image = i->bytes;
+    config.raw_size = i->size;
+    config.raw_mode = 32;
+    config.debug_exit_port = 0x501;
+    config.debug_exit_size = 1;
+    config.cache.named = true;
+    if (!config.raw_entry)
+        config.raw_entry = BASE;
+    struct machine *m = machine_new(&config, error, sizeof error, &usage);
+    if (!m)
+        exit((printf("machine_new: %s\n", error), 1));
+    usleep(20000); /* the file is read on a thread of its own */
+    machine_run(m, &status);
+    struct outcome o = {word_at(m, RESULT), stat_of(m, "templates_hit"), stat_of(m, "blocks")};
+    machine_free(m);
+    return o;
+}
+
+static struct outcome run(const struct image *i, const char *path) { return run_with(i, (struct machine_config){.tier = TIER_TIERED, .cache = {.path = path}}); }
+
+static uint32_t wanted(const struct image *i) { return run_with(i, (struct machine_config){.tier = TIER_INTERP}).result; }
+
+static void again(void)
+{
+    const struct image i = image_of(~0u), other = image_of(40);
+    char path[64];
+    snprintf(path, sizeof path, "%s", fresh_path());
+    struct outcome cold = run(&i, path), warm = run(&i, path);
+    check(cold.result == wanted(&i) && !cold.hits, "cold", (long)cold.hits);
+    check(warm.result == cold.result && warm.hits > BLOCKS && warm.hits + 8 > warm.blocks, "warm: nearly all from there", (long)warm.hits);
+    struct outcome changed = run(&other, path);
+    check(changed.result == wanted(&other) && changed.result != cold.result, "one block is another", changed.result);
+    check(changed.hits > BLOCKS && changed.hits < changed.blocks, "and is translated", (long)(changed.blocks - changed.hits));
+    struct outcome elsewhere = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .raw_entry = BASE + 0x7000, .cache = {.path = path}});
+    check(elsewhere.result == cold.result && elsewhere.hits > BLOCKS, "at another address", (long)elsewhere.hits);
+    struct outcome lockstep = {0};
+    for (unsigned n = 0; n < 2; n++)
+        lockstep = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .check_interp = true, .cache = {.path = path}});
+    check(lockstep.result == cold.result && lockstep.hits > BLOCKS, "in lockstep with the interpreter", (long)lockstep.hits);
+    struct outcome model = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .cpu = "x86-64-v2,-movbe", .cache = {.path = path}});
+    check(model.result == cold.result && !model.hits, "not for another CPU", (long)model.hits);
+    struct outcome traced = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .trace = TRACE_IN_ASM, .trace_file = fopen("/dev/null", "w"), .cache = {.path = path}});
+    check(traced.result == cold.result && !traced.hits, "not where each translation is to be seen", (long)traced.hits);
+}
+
+/* --- Files that are not what they should be */
+static char name[300];
+static bool note(void *ctx, const char *file, uint64_t size)
+{
+    (void)ctx, (void)size;
+    if (strstr(file, "templates-"))
+        snprintf(name, sizeof name, "%s", file);
+    return true;
+}
+
+/* 32-bit words of the file's head and of its first template, by turns: what a reader would go by. */
+static void lying(void)
+{
+    const struct image i = image_of(~0u);
+    char path[64], error[200];
+    uint8_t *data, *changed;
+    size_t size;
+    snprintf(path, sizeof path, "%s", fresh_path());
+    uint32_t right = run(&i, path).result;
+    struct store *s = store_open(&(struct store_options){.path = path}, error, sizeof error);
+    store_file_each(s, note, NULL);
+    if (!check(store_file_get(s, name, &data, &size) && size > 4096 && (changed = malloc(size)), "the file", (long)size))
+        return;
+    for (unsigned n = 0; n < 16; n++) { /* file_head, and of the first template what says how large its parts are */
+        static const uint32_t values[] = {0, 1, 0xffffffff, 0x10000};
+        memcpy(changed, data, size);
+        memcpy(changed + 4 * n, &values[n / 4 % 4], 4);
+        store_file_put(s, name, changed, size, false);
+        struct outcome o = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .cache = {.path = fresh_path(), .layers = {path}, .layer_count = 1}});
+        check(o.result == right || n >= 4 + 3, "a file that lies", (long)n);
+    }
+    store_file_put(s, name, data, size / 2, false);
+    struct outcome half = run(&i, path);
+    check(half.result == right && !half.hits, "half of a file", (long)half.hits);
+    free(changed);
+    free(data);
+    store_close(s);
+}
+
+int main(void)
+{
+    again();
+    lying();
+    remove_all();
+    printf("templates: %d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}
