@@ -2,10 +2,13 @@
  *   't'   the rest is IR text: the parser and the verifier answer; what they accept prints as text that reads back the same
  *   else  the rest is a recipe for a well-formed block of integer, flag, memory and state operations, which must leave the
  *         same state and memory in the interpreter, in the interpreter after the passes, and translated */
+#define _GNU_SOURCE
 #include "backend-tcg/backend-tcg.h"
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 
 /* --- A guest: sixteen registers, flags, two pages of memory of which one is in the tables and one behind the slow path */
 struct fuzz_state { uint64_t r[16], pc; uint32_t flags, faulted, stop, mxcsr; int64_t icount; uint32_t raised, pad; };
@@ -226,6 +229,20 @@ static void build(struct recipe *r)
 /* --- Three ways to run it */
 struct outcome { struct fuzz_state s; uint8_t memory[DATA_SIZE]; };
 static struct tcg_buffer *buffer;
+static const struct tcg_block *running;
+static struct sigaction before_segv; /* libFuzzer's */
+
+/* An access at an address that is not canonical goes on at its slow path (backend-tcg.h). */
+static void on_segv(int number, siginfo_t *info, void *context)
+{
+    greg_t *pc = &((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    const void *resume = running ? tcg_fault_resume(running, (void *)*pc) : NULL;
+    (void)info;
+    if (resume)
+        *pc = (greg_t)resume;
+    else
+        sigaction(number, &before_segv, NULL); /* returns to the fault, which now goes there */
+}
 
 static void begin(struct fuzz_state *s, const uint8_t *seed, size_t size)
 {
@@ -255,7 +272,9 @@ static bool translated(const struct ir_block *b, struct outcome *o)
     if (tcg_compile(buffer, &at, 1 << 20, b, &options, &code) != TCG_OK)
         return false;
     vcpu.s = o->s;
+    running = &code;
     enum ir_leave why = tcg_run(&vcpu.s, &guest, code.entry, &exit);
+    running = NULL;
     free(code.sites);
     o->s = vcpu.s;
     memcpy(o->memory, memory, sizeof memory);
@@ -356,7 +375,8 @@ static void set_up(void)
 {
     static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
     int64_t *table = mmap(NULL, TCG_TABLE_ENTRIES * 8 + TCG_TABLE_ALIGN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (table == MAP_FAILED || !(buffer = tcg_buffer_new(1 << 20)))
+    struct sigaction action = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    if (table == MAP_FAILED || !(buffer = tcg_buffer_new(1 << 20)) || sigaction(SIGSEGV, &action, &before_segv))
         abort();
     table = (int64_t *)(((uintptr_t)table + TCG_TABLE_ALIGN - 1) & ~(uintptr_t)(TCG_TABLE_ALIGN - 1));
     table[DATA >> 12] = (int64_t)(uintptr_t)memory - DATA; /* the second page is left to the slow path */
