@@ -178,7 +178,7 @@ static void do_shift(struct tcg *t, const struct ir_insn *i, ir_ref self)
         carry_in(t, i->arg[2]);
     shift_apply(t, i, r);
     t->v[self].clean = size_of((enum ir_type)i->type) == 4 && fixed && c & 31;
-    bool all = fixed && const_of(t, count_of(i), &c) && c & (i->type == IR_I64 ? 63 : 31) && !is_rotate(i->op);
+    bool all = fixed && const_of(t, count_of(i), &c) && c & count_mask(i) && !is_rotate(i->op);
     t->host_flags = all && t->v[self].flagged ? self : IR_NONE;
 }
 
@@ -969,7 +969,7 @@ enum tcg_result tcg_compile(struct tcg_buffer *buffer, size_t *at, size_t limit,
     tcg_buffer_place(buffer, start, &write, &run);
     tcg_buffer_place(buffer, limit, &end, &unused);
     *out = (struct tcg_block){0};
-    memset(t, 0, offsetof(struct tcg, slot_owner));
+    memset(t, 0, offsetof(struct tcg, shifts_differ));
     t->b = b;
     t->o = o;
     t->g = o->guest;

@@ -96,6 +96,7 @@ struct tcg {
     uint8_t x87;                     /* where the guest's x87 is: see x87.c */
     struct x87_pointers x87_pointers;/* not stored yet */
     /* Not cleared from block to block: */
+    bool shifts_differ;              /* the host's OF after a shift by more than one is not what all tiers say: flags.c */
     ir_ref slot_owner[64];
     struct cold cold[MAX_COLD];
     struct tcg_fault_site sites[MAX_SITES];
@@ -178,6 +179,8 @@ static inline unsigned size_of(enum ir_type ty) { return ir_type_bytes(ty); }
 bool is_rotate(unsigned op);
 bool is_double(unsigned op);
 ir_ref count_of(const struct ir_insn *);
+unsigned count_mask(const struct ir_insn *);   /* of a shift: what is looked at */
+bool flags_shifts_differ(void);                /* asks the host's CPU */
 bool flags_can_defer(const struct tcg *, ir_ref flags);
 unsigned flags_deps(const struct tcg *, ir_ref flags, ir_ref *deps /* MAX_DEPS */); /* values that deferred flags are made from */
 bool can_be_lazy(const struct ir_insn *, const struct tcg *);

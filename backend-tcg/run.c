@@ -63,8 +63,11 @@ struct tcg *tcg_buffer_scratch(struct tcg_buffer *b, const struct ir_guest *g, u
 {
     if (b->pins.guest != g)
         tcg_pins_make(&b->pins, g);
-    if (!b->scratch && !(b->scratch = malloc(sizeof *b->scratch)))
-        return NULL;
+    if (!b->scratch) {
+        if (!(b->scratch = malloc(sizeof *b->scratch)))
+            return NULL;
+        b->scratch->shifts_differ = flags_shifts_differ();
+    }
     if (values > b->value_room) {
         free(b->values);
         b->value_room = values < 512 ? 512 : values;
