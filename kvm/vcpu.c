@@ -413,7 +413,7 @@ static enum accel_left once(struct kvm *k)
     k->unfinished = false;
     if (errno == EINTR || errno == EAGAIN) {
         apic_follow(k);
-        return ACCEL_GO_ON;
+        return ACCEL_KICKED;
     }
     kvm_warn("KVM_RUN: %s", strerror(errno));
     return ACCEL_FAILED;
@@ -424,7 +424,8 @@ static void finish(struct kvm *k)
 {
     while (k->unfinished) {
         __atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_RELAXED);
-        if (once(k) != ACCEL_GO_ON)
+        enum accel_left left = once(k);
+        if (left != ACCEL_GO_ON && left != ACCEL_KICKED)
             return;
     }
 }
@@ -441,6 +442,13 @@ static int kvm_get(void *accel, struct x86_cpu *cpu)
         cpu->state.faulted = 0; /* KVM's answer to what it cannot emulate */
     tsc_get(k, cpu);
     return vector;
+}
+
+static void kvm_look(void *accel, struct x86_state *s)
+{
+    struct kvm *k = accel;
+    finish(k);
+    kvm_get_registers(k, s);
 }
 
 static bool inject(struct kvm *k, struct x86_cpu *cpu)
@@ -499,6 +507,6 @@ static void kvm_break_at(void *accel, const uint64_t *linear, unsigned count)
 }
 
 const struct accel_ops kvm_accel = {
-    .name = "kvm", .new = kvm_new, .free = kvm_free, .tsc_khz = kvm_tsc_khz, .put = kvm_put, .get = kvm_get, .run = kvm_run, .kick = kvm_kick,
+    .name = "kvm", .new = kvm_new, .free = kvm_free, .tsc_khz = kvm_tsc_khz, .put = kvm_put, .get = kvm_get, .run = kvm_run, .kick = kvm_kick, .look = kvm_look,
     .break_at = kvm_break_at, .steps = kvm_steps, .dirty = kvm_dirty,
 };

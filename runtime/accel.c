@@ -71,11 +71,16 @@ bool accel_put(struct vcpu *v)
 static void run(struct vcpu *v, unsigned wants)
 {
     enum stats_clock before = stats_enter(v, STATS_accelerator);
+    v->sample_due = false; /* what was due while the guest did not run is no sample of it */
     enum accel_left left = put(v) ? ops(v)->run(v->machine->accel, &v->cpu, wants) : ACCEL_FAILED;
     stats_enter(v, before);
     v->stats.accel_exits++;
     switch (left) {
     case ACCEL_GO_ON: case ACCEL_HALTED: break;
+    case ACCEL_KICKED:
+        if (v->sample_due)
+            profile_sample(v);
+        break;
     case ACCEL_BREAK:
         accel_get(v);
         handover_pc(v->machine, tb_linear(&v->cpu.state));

@@ -58,7 +58,7 @@ bool cache_open(struct machine *m, char *error, size_t size)
     const struct store_options options = {.path = c->path, .layers = c->layers, .layer_count = c->layer_count, .max_bytes = c->max_bytes,
                                           .remote = c->remote, .warn = warn};
     char why[300];
-    if (!c->path || (m->config.tier != TIER_TIERED && !m->config.handover_count) || m->config.stress)
+    if (!c->path || (m->config.tier != TIER_TIERED && !m->config.handover_count && !m->config.sample_hz) || m->config.stress)
         return true;
     struct cache *cache = calloc(1, sizeof *cache);
     if (cache && (cache->store = store_open(&options, why, sizeof why))) {

@@ -191,7 +191,9 @@ struct vcpu {
     enum stats_clock booked; uint64_t booked_since; /* under what it is now, and since when */
     uint64_t started_ns, started_cycles, ran_ns;
     struct stats_values spreads[SPREADS];
-    void *sampling;                 /* its timer; NULL: none */
+    struct sampling *sampling;      /* its timers; NULL: none */
+    bool sample_due;                /* the accelerator was interrupted so that the guest's PC is looked at */
+    struct samples *samples;        /* of --sample; NULL: none so far */
     struct ir_guest guest;          /* x86_guest, whose helpers are timed where measuring */
     struct ir_helper *timed_helpers;
     pthread_t thread; bool started;
@@ -259,7 +261,8 @@ void stats_thread_end(struct vcpu *);
 void stats_free(struct vcpu *);
 void stats_value(struct vcpu *, enum stats_spread, double); /* one more; nothing where --stats is off */
 
-/* sample.c: every ms of CPU time that the vCPU's thread takes, what it runs is booked under samples_*; with --stats alone. */
+/* sample.c: with --stats, every ms of CPU time that the vCPU's thread takes, what it runs is booked under samples_*; with --sample, sample_due is
+ * set and the accelerator kicked. */
 #define SAMPLE_NS 1000000u
 void sample_begin(struct vcpu *);           /* on that thread */
 void sample_end(struct vcpu *);
@@ -438,6 +441,8 @@ void cache_tick(struct vcpu *);                         /* in the cpu loop: writ
 void cache_forgetting(struct vcpu *);                   /* all blocks are about to go */
 void cache_lost(struct vcpu *, struct tb *);            /* its region from there is gone */
 void cache_count(struct vcpu *);                        /* into the stats */
+void profile_sample(struct vcpu *);                     /* profile_sample.c: where the guest is, in the accelerator */
+void profile_sample_free(struct vcpu *);
 #else
 static inline bool regions_are_built(void) { return false; }
 static inline bool regions_init(struct vcpu *v) { (void)v; return true; }
@@ -475,6 +480,8 @@ struct template_found;
 static inline bool cache_template(struct vcpu *v, uint64_t phys, struct template_found *f) { (void)v, (void)phys, (void)f; return false; }
 static inline void cache_forgetting(struct vcpu *v) { (void)v; }
 static inline bool profile_goes_on(struct vcpu *v) { (void)v; return false; }
+static inline void profile_sample(struct vcpu *v) { (void)v; }
+static inline void profile_sample_free(struct vcpu *v) { (void)v; }
 static inline enum ir_leave profile_step(struct vcpu *v) { (void)v; return IR_LEAVE_NEXT; }
 #endif
 /* profile.c */

@@ -65,6 +65,9 @@ static inline uint64_t job_linear(const struct vcpu *v, const struct llvm_job *j
 /* For --stress; its high half is the better one. */
 static inline uint32_t region_random(struct vcpu *v) { return v->regions.random = v->regions.random * 1103515245u + 12345u; }
 /* profile_save.c: what ran; and into the store, with what earlier runs left (any thread). */
+/* profile_sample.c: what is known of blocks by samples, into room for profile_sampled_count; their bytes stay.  Returns how many. */
+unsigned profile_sampled_count(const struct vcpu *);
+unsigned profile_sampled(const struct vcpu *, struct profile_block *to);
 struct profile_taken *profile_take(struct vcpu *); /* NULL: out of memory */
 void profile_taken_free(struct profile_taken *);
 void profile_keep(struct store *, const uint64_t translator[2], struct profile_taken *);

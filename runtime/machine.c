@@ -548,6 +548,7 @@ void machine_free(struct machine *m)
         if (m->pc)
             tb_store_free(m->vcpu);
         cache_close(m);
+        profile_sample_free(m->vcpu);
         softmmu_free(m->vcpu);
         stats_free(m->vcpu);
         free(m->vcpu);

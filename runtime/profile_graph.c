@@ -7,7 +7,6 @@
 #include <string.h>
 
 enum { MOST_INSNS = 300, SMALL_CALLEE = 40 /* instructions, of a function that goes inside of its callers */, RETURNS = 16 /* of a function, that are looked for */, FUNCTION_BLOCKS = 64, LOOP_ROUNDS = 8, CALL = 0xe8 };
-enum ending { END_GOES_ON, END_CALL, END_CALL_COMPUTED, END_RETURN, END_COMPUTED };
 /* A block as a region has it: up to its first jump. */
 struct node {
     uint64_t pc, count;
@@ -69,23 +68,33 @@ static void add(struct graph *g, const struct node *n)
 }
 
 /* A call that goes to a known place is a jump, to the IR; what pushes its return address is CALL rel. */
-static bool is_call(const struct node *n, uint64_t to)
+static bool is_call(uint32_t mode, const uint8_t *bytes, unsigned size, bool next)
 {
-    unsigned length = (n->mode & X86_MODE_CODE) == X86_MODE_CODE16 ? 3 : 5;
-    return n->size >= length && n->bytes[n->size - length] == CALL && to != n->pc + n->size;
+    unsigned length = (mode & X86_MODE_CODE) == X86_MODE_CODE16 ? 3 : 5;
+    return size >= length && bytes[size - length] == CALL && !next;
+}
+
+void code_ways(const struct ir_block *ir, uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned size, struct code_ways *w)
+{
+    *w = (struct code_ways){.ending = CODE_GOES_ON};
+    for (ir_ref k = 0; k < ir->count; k++) {
+        const struct ir_insn *i = &ir->insns[k];
+        if ((i->op == IR_exit_if || i->op == IR_jump) && w->count < 2)
+            w->to[w->count++] = ir_cut(pc + (uint64_t)i->imm, ir->pc_bits);
+        if (i->op == IR_jump && is_call(mode, bytes, size, w->to[w->count - 1] == pc + size))
+            w->ending = CODE_CALL;
+        if (i->op == IR_jump_to)
+            w->ending = i->aux == IR_JUMP_RET ? CODE_RETURN : i->aux == IR_JUMP_CALL ? CODE_CALL_COMPUTED : CODE_COMPUTED;
+    }
 }
 
 static void describe(struct node *n, const struct ir_block *ir)
 {
-    for (ir_ref k = 0; k < ir->count; k++) {
-        const struct ir_insn *i = &ir->insns[k];
-        if ((i->op == IR_exit_if || i->op == IR_jump) && n->to_count < 2)
-            n->to_pc[n->to_count++] = ir_cut(n->pc + (uint64_t)i->imm, ir->pc_bits);
-        if (i->op == IR_jump && is_call(n, n->to_pc[n->to_count - 1]))
-            n->ending = END_CALL;
-        if (i->op == IR_jump_to)
-            n->ending = i->aux == IR_JUMP_RET ? END_RETURN : i->aux == IR_JUMP_CALL ? END_CALL_COMPUTED : END_COMPUTED;
-    }
+    struct code_ways w;
+    code_ways(ir, n->mode, n->pc, n->bytes, n->size, &w);
+    memcpy(n->to_pc, w.to, sizeof n->to_pc);
+    n->to_count = (uint8_t)w.count;
+    n->ending = (uint8_t)w.ending;
     n->insns = (uint16_t)ir->guest_insns;
     n->refused = llvm_refuses(ir);
 }
@@ -119,11 +128,11 @@ static void connect(struct graph *g)
             uint32_t to = find(g, n->mode, n->to_pc[e]);
             if (to != NONE)
                 n->to[kept++] = to;
-            if (to != NONE && n->ending != END_CALL)
+            if (to != NONE && n->ending != CODE_CALL)
                 g->nodes[to].reached = true;
         }
         n->to_count = (uint8_t)kept;
-        if (n->ending == END_CALL || n->ending == END_CALL_COMPUTED)
+        if (n->ending == CODE_CALL || n->ending == CODE_CALL_COMPUTED)
             n->behind = find(g, n->mode, ir_cut(n->pc + n->size, x86_pc_bits(n->mode)));
     }
 }
@@ -136,9 +145,9 @@ static unsigned returns_of(const struct graph *g, uint32_t function, uint32_t to
     *insns = 0;
     for (unsigned k = 0; k < count; k++) {
         const struct node *n = &g->nodes[list[k]];
-        bool call = n->ending == END_CALL || n->ending == END_CALL_COMPUTED;
+        bool call = n->ending == CODE_CALL || n->ending == CODE_CALL_COMPUTED;
         *insns += n->insns;
-        if (n->ending == END_RETURN && found < RETURNS)
+        if (n->ending == CODE_RETURN && found < RETURNS)
             to[found++] = list[k];
         for (unsigned e = 0; e < (call ? 1u : n->to_count); e++) {
             uint32_t next = call ? n->behind : n->to[e];
@@ -184,7 +193,7 @@ static void return_edges(const struct graph *g, const struct choice *c, uint32_t
 {
     for (unsigned k = 0; k < c->count; k++) {
         const struct node *n = &g->nodes[c->order[k]];
-        bool may = n->ending == END_CALL && n->behind != NONE && n->to_count && c->place[n->to[0]] != NOT_CHOSEN;
+        bool may = n->ending == CODE_CALL && n->behind != NONE && n->to_count && c->place[n->to[0]] != NOT_CHOSEN;
         if (!may || !returns_from(g, n->to[0], block))
             continue;
         unsigned at = b->edge_count < CHOICE_EDGES ? b->edge_count++ : CHOICE_EDGES - 1;
@@ -202,11 +211,11 @@ static void graph_block(void *ctx, const struct choice *c, uint32_t k, struct ch
     unsigned insns;
     *b = (struct choice_block){.count = n->count, .insns = n->insns, .refused = n->refused};
     for (unsigned e = 0; e < n->to_count; e++)
-        if (n->ending != END_CALL || goes_inside(g, n->to[e]))
+        if (n->ending != CODE_CALL || goes_inside(g, n->to[e]))
             edge(b, n->to[e]);
-    if (n->ending == END_RETURN)
+    if (n->ending == CODE_RETURN)
         return_edges(g, c, k, b);
-    if (n->ending != END_CALL || n->behind == NONE || !b->edge_count)
+    if (n->ending != CODE_CALL || n->behind == NONE || !b->edge_count)
         return;
     for (unsigned r = returns_of(g, n->to[0], returns, &insns); r--;) /* its function was there before */
         if (c->place[returns[r]] != NOT_CHOSEN) {
@@ -230,12 +239,12 @@ static void want_first(struct graph *g)
         const struct node *n = &g->nodes[k];
         if (!n->reached)
             want(g, k);
-        if (n->ending == END_CALL && n->to_count)
+        if (n->ending == CODE_CALL && n->to_count)
             want(g, n->to[0]);
         want(g, n->behind);
         for (unsigned e = 0; e < n->to_count; e++) { /* a loop is begun in the middle of where the region of its function was left */
             const struct node *to = &g->nodes[n->to[e]];
-            if (n->ending != END_CALL && to->pc <= n->pc && n->pc - to->pc < PAGE && to->count >= LOOP_ROUNDS * g->least)
+            if (n->ending != CODE_CALL && to->pc <= n->pc && n->pc - to->pc < PAGE && to->count >= LOOP_ROUNDS * g->least)
                 want(g, n->to[e]);
         }
     }
@@ -260,7 +269,7 @@ static void block_fill(const struct graph *g, const struct choice *c, unsigned k
     struct choice_block b;
     *to = (struct recipe_block){.pc = ir_signed(n->pc - head->pc, x86_pc_bits(n->mode)), .size = n->size, .page_offset = n->page_offset, .bytes = n->bytes,
                                 .count = rounded(n->count)};
-    if (n->ending != END_RETURN)
+    if (n->ending != CODE_RETURN)
         return;
     graph_block((void *)(uintptr_t)g, c, c->order[k], &b);
     for (unsigned e = 0; e < b.edge_count && to->target_count < 8; e++)

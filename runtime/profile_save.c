@@ -1,4 +1,4 @@
-/* What ran, for the translation cache: the template tier's blocks and how often they ran, and what was recorded but not compiled.  Taken on the
+/* What ran, for the translation cache: the template tier's blocks and how often they ran, what was sampled in an accelerator, and what was recorded but not compiled.  Taken on the
  * vCPU's thread, or once that has ended; merged with what earlier runs left, and written, on any. */
 #define _GNU_SOURCE
 #include "runtime/job.h"
@@ -63,13 +63,14 @@ struct profile_taken *profile_take(struct vcpu *v)
     size_t bytes = 0;
     for (size_t n = s->count; n; n--, tb = tb->after)
         bytes += tb->bytes;
-    if (!t || !(t->p.blocks = malloc((s->count + 1) * sizeof *t->p.blocks)) || !(t->bytes = malloc(bytes + 1)) || !(t->recipes = calloc(MOST_RECIPES, sizeof *t->recipes))) {
+    if (!t || !(t->p.blocks = malloc((s->count + profile_sampled_count(v) + 1) * sizeof *t->p.blocks)) || !(t->bytes = malloc(bytes + 1)) || !(t->recipes = calloc(MOST_RECIPES, sizeof *t->recipes))) {
         profile_taken_free(t);
         return NULL;
     }
     t->p.icount = machine_counts(v->machine);
     t->p.recipes = (const struct recipe *const *)t->recipes;
     take_blocks(v, t, LEAST);
+    t->p.block_count += profile_sampled(v, t->p.blocks + t->p.block_count);
     worker_each(v, take_recipe, t);
     return t;
 }

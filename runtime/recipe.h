@@ -12,6 +12,10 @@ const char *recipe_read_at(struct recipe *, struct recipe_block *blocks, const u
 bool recipe_mode_valid(uint32_t mode);
 /* Of a block's bytes, at most so many as `size` says, into a block that is made empty; not optimised.  False: out of memory. */
 bool recipe_lift(const struct x86_model *, uint32_t mode, bool icount, const struct recipe_block *, struct ir_block *);
+/* Where a block's code goes, as far as it says (profile_graph.c); of a call, to[0] is the callee. */
+enum code_ending { CODE_GOES_ON, CODE_CALL, CODE_CALL_COMPUTED, CODE_RETURN, CODE_COMPUTED };
+struct code_ways { uint64_t to[2]; unsigned count; enum code_ending ending; };
+void code_ways(const struct ir_block *, uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned size, struct code_ways *);
 /* What recipe_write wrote, without the name behind it: the key is made of that. */
 size_t recipe_key_size(const uint8_t *written);
 void recipe_key(const uint64_t translator[2], const struct recipe *, const uint8_t *written, struct store_key *);

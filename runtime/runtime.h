@@ -54,6 +54,7 @@ struct machine_config {
     bool no_reboot, no_shutdown;   /* what else would reboot ends; what would end stops */
     uint16_t debug_exit_port, debug_exit_size; /* hw.h */
     bool stats;
+    unsigned sample_hz;            /* while `accel` runs the guest, its PC is sampled so often, for the profile in the translation cache; 0: not */
     size_t code_buffer_size;       /* 0: default */
     struct machine_cache {         /* of translations, for TIER_TIERED */
         const char *path;          /* its directory; NULL: there is none */
@@ -145,6 +146,7 @@ enum tier machine_tier(struct machine *); /* that is to run the guest's next ins
  * All of it is called on the vCPU's thread, or before that runs; `kick` on any thread. */
 enum accel_left {
     ACCEL_GO_ON,     /* the machine looks what there is to do, and comes back */
+    ACCEL_KICKED,    /* the same, since it was kicked or a signal came while the guest ran */
     ACCEL_HALTED,    /* by HLT: state.halted is set and state.eflags has the right IF, all else may be stale */
     ACCEL_INTERPRET, /* it cannot run the next instruction: the interpreter is to */
     ACCEL_BREAK,     /* the next instruction is at one of break_at's addresses, and was not run */
@@ -163,7 +165,8 @@ struct accel_ops {
     /* The guest's state, to the instruction.  Returns the vector of an interrupt that was taken and is still to be delivered, or -1. */
     int (*get)(void *accel, struct x86_cpu *);
     enum accel_left (*run)(void *accel, struct x86_cpu *, unsigned wants); /* until something is to be done, or `kick` */
-    void (*kick)(void *accel);
+    void (*kick)(void *accel);                        /* also in a handler of a signal to the vCPU's thread */
+    void (*look)(void *accel, struct x86_state *);    /* the state as it is now, for who only looks: the guest goes on there */
     /* --check: so many instructions from cpu->state on, which gets what comes of them; what the accelerator has no place for is taken from `wanted`.
      * False: one of them it cannot run, which was told of. */
     bool (*steps)(void *accel, struct x86_cpu *, int64_t insns, const struct x86_state *wanted);

@@ -292,6 +292,14 @@ static bool take_cache_remote(struct parse *p, const char *value)
     return !strncmp(value, "redis://", 8) || fail(p, value, "redis://HOST[:PORT], redis:///PATH/OF/SOCKET");
 }
 
+static bool take_sample(struct parse *p, const char *value)
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+    p->o->machine.sample_hz = (unsigned)n;
+    return (*value >= '0' && *value <= '9' && !*end && n >= 1 && n <= 10000) || fail(p, value, "1 to 10000 samples a second");
+}
+
 static bool take_cache_preload(struct parse *p, const char *value) { (void)value; p->o->machine.cache.preload = true; return true; }
 
 /* What the environment says is refused as --cache's own value would be; the directory that nobody named is not. */
@@ -666,6 +674,7 @@ static const struct option { const char *name, *other; take_fn *take; const char
     {"cache-layer", NULL, take_cache_layer, "DIR", "translations that are used, but not added to; may be given again"},
     {"cache-size", NULL, take_cache_size, "SIZE", "of the cache, in MiB or with a suffix; the least recently used goes (default 1G)"},
     {"cache-remote", NULL, take_cache_remote, "URL", "redis://HOST[:PORT]: shared by many hosts"},
+    {"sample", NULL, take_sample, "HZ", "kvm: so often a second, where the guest is, for the profile in the cache that `tierce-cache build` compiles"},
     {"cache-preload", NULL, take_cache_preload, NULL, "read the cache into memory while the guest starts"},
 #endif
     {"check", NULL, take_check, "TIER", "interp, kvm: lockstep with the interpreter or the host's KVM; the first difference ends the run"},
@@ -772,6 +781,10 @@ static bool check(const struct options *o, char *error, size_t size)
         snprintf(error, size, "-check with -switch-to: one tier is compared; accepted: one of the two");
     else if (!o->machine.cache.path && (o->machine.cache.layer_count || o->machine.cache.remote || o->machine.cache.preload))
         snprintf(error, size, "-cache-layer, -cache-remote and -cache-preload are not accepted with -cache off");
+    else if (o->machine.sample_hz && (!o->machine.accel || o->machine.check_accel))
+        snprintf(error, size, "-sample %u is only accepted with -tier kvm or -switch-to kvm@...: the tiers count what runs by themselves", o->machine.sample_hz);
+    else if (o->machine.sample_hz && !o->machine.cache.path)
+        snprintf(error, size, "-sample %u with -cache off: there is nowhere to write the profile; accepted: -cache DIR", o->machine.sample_hz);
     else if (!o->machine.kernel && !o->machine.restore && !o->loadvm)
         snprintf(error, size, "nothing to run; accepted: -kernel FILE, -restore FILE, -loadvm NAME");
     else
