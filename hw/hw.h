@@ -122,6 +122,26 @@ void lapic_tsc_scale(struct device *, uint64_t (*tsc_to_ns)(void *ctx, uint64_t 
 struct device *ioapic_new(struct device *lapic, uint8_t id);
 void ioapic_set_irq(void *ioapic, int pin, int level);
 void ioapic_eoi(void *ioapic, unsigned vector);
+/* The interrupt controllers' registers, for who stands in for them (an accelerator's own): *_take tells of them and lets the device stand still, so that
+ * levels of its lines are noted and nothing is done about them; *_give has it go on from what was made of them.  What only the device has stays with it. */
+struct pic_registers {
+    struct pic_chip_registers {
+        uint8_t irr /* edges */, isr, imr, lines, elcr, base, icw /* the next one that is expected, 2 to 4; 0: none */, lowest /* priority */;
+        bool needs_icw4, auto_eoi, rotate_auto, special_mask, special_nested, read_isr, poll;
+    } chip[2];
+};
+struct ioapic_registers { uint64_t entry[24]; uint32_t lines; uint8_t id, select; };
+struct lapic_registers {
+    uint64_t icr;
+    uint32_t isr[8], tmr[8], irr[8], tpr, svr, esr, ldr, dfr, divide, initial, current /* of the timer */, lvt[6] /* timer, thermal, perf, lint0, lint1, error */;
+    uint8_t id;
+};
+void pic_take(struct device *, struct pic_registers *);
+void pic_give(struct device *, const struct pic_registers *); /* `lines` is the device's own */
+void ioapic_take(struct device *, struct ioapic_registers *);
+void ioapic_give(struct device *, const struct ioapic_registers *); /* `lines` is the device's own */
+void lapic_take(struct device *, struct lapic_registers *);
+void lapic_give(struct device *, const struct lapic_registers *);
 struct device *pit_new(struct clock *, struct irq_line output);                /* offsets 0-3; channel 2 gate through pit_port61 */
 struct device *port61_new(struct clock *, struct device *pit);                 /* port 0x61 */
 struct device *rtc_new(struct clock *, struct irq_line irq8, const struct tm *start);  /* offsets 0,1 */
@@ -177,6 +197,12 @@ struct address_space *pc_io(struct pc *);
 struct device *pc_serial(struct pc *, unsigned index);
 struct device *pc_lapic(struct pc *);
 int pc_interrupt_take(struct pc *);      /* vector or -1 */
+/* All of them, for an accelerator that has its own.  While it has them, each change of an ISA line goes to `line` as pin 0 to 15, and of a line that
+ * only the I/O APIC has as its pin + PC_IOAPIC_LINES. */
+enum { PC_IOAPIC_LINES = 24, PC_LINES = 48 };
+struct pc_controllers { struct pic_registers pic; struct ioapic_registers ioapic; struct lapic_registers lapic; };
+void pc_controllers_take(struct pc *, struct pc_controllers *, void (*line)(void *ctx, int pin, int level), void *ctx);
+void pc_controllers_give(struct pc *, const struct pc_controllers *);
 bool pc_ferr(struct pc *, bool level);   /* the CPU's FERR# is at this level; returns IGNNE# */
 struct device *pc_pm(struct pc *);
 struct device *pc_keyboard(struct pc *);

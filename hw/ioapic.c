@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum { PINS = 24, MASKED = 1 << 16, LEVEL = 1 << 15, REMOTE_IRR = 1 << 14, LOGICAL = 1 << 11 };
-struct ioapic { struct device dev, *lapic; uint64_t entry[PINS]; uint32_t lines; uint8_t id, select; };
+struct ioapic { struct device dev, *lapic; uint64_t entry[PINS]; uint32_t lines; uint8_t id, select; bool taken; };
 
 static bool send(struct ioapic *io, uint64_t e)
 {
@@ -29,6 +29,8 @@ void ioapic_set_irq(void *ctx, int pin, int level)
     uint32_t bit = 1u << pin;
     bool rises = level && !(io->lines & bit);
     io->lines = level ? io->lines | bit : io->lines & ~bit;
+    if (io->taken)
+        return;
     if (io->entry[pin] & LEVEL)
         deliver_level(io, (unsigned)pin);
     else if (rises && !(io->entry[pin] & MASKED)) /* an edge at a masked pin is lost (82093AA 3.2.4) */
@@ -45,6 +47,25 @@ void ioapic_eoi(void *ctx, unsigned vector)
         *e &= ~(uint64_t)REMOTE_IRR;
         deliver_level(io, pin);
     }
+}
+
+void ioapic_take(struct device *dev, struct ioapic_registers *r)
+{
+    struct ioapic *io = (struct ioapic *)dev;
+    *r = (struct ioapic_registers){.lines = io->lines, .id = io->id, .select = io->select};
+    memcpy(r->entry, io->entry, sizeof r->entry);
+    io->taken = true;
+}
+
+void ioapic_give(struct device *dev, const struct ioapic_registers *r)
+{
+    struct ioapic *io = (struct ioapic *)dev;
+    memcpy(io->entry, r->entry, sizeof io->entry);
+    io->id = r->id & 15;
+    io->select = r->select;
+    io->taken = false;
+    for (unsigned pin = 0; pin < PINS; pin++)
+        deliver_level(io, pin);
 }
 
 static uint32_t reg_read(const struct ioapic *io)

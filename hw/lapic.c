@@ -31,6 +31,7 @@ struct lapic {
     uint8_t id;
     bool lint[2];
     int level;
+    bool taken;
 };
 
 static bool enabled(const struct lapic *l) { return l->base & BASE_ENABLE; }
@@ -75,7 +76,7 @@ static bool extint(const struct lapic *l)
 
 static void update(struct lapic *l)
 {
-    int level = deliverable(l) >= 0 || extint(l);
+    int level = !l->taken && (deliverable(l) >= 0 || extint(l));
     if (level != l->level) {
         l->level = level;
         irq_set(&l->output, level);
@@ -209,6 +210,55 @@ static void deadline_set(struct lapic *l, uint64_t tsc)
         alarm_cancel(&l->timer);
     else
         alarm_set(&l->timer, l->tsc_to_ns ? l->tsc_to_ns(l->tsc_ctx, tsc) : tsc);
+}
+
+/* --- Another local APIC in its place */
+void lapic_take(struct device *dev, struct lapic_registers *r)
+{
+    struct lapic *l = (struct lapic *)dev;
+    *r = (struct lapic_registers){.icr = l->icr, .tpr = l->tpr, .svr = l->svr, .esr = l->esr, .ldr = l->ldr, .dfr = l->dfr, .divide = l->divide, .initial = l->initial,
+                                  .current = timer_current(l), .id = l->id};
+    memcpy(r->isr, l->isr, sizeof r->isr);
+    memcpy(r->tmr, l->tmr, sizeof r->tmr);
+    memcpy(r->irr, l->irr, sizeof r->irr);
+    memcpy(r->lvt, l->lvt, sizeof r->lvt);
+    alarm_cancel(&l->timer);
+    l->taken = true;
+    update(l);
+}
+
+/* The timer goes on from its current count; what that was a part of a count ago is lost. */
+static void timer_give(struct lapic *l, uint32_t current)
+{
+    uint64_t left = (uint64_t)current * divisor(l);
+    bool runs = l->initial && timer_mode(l) != DEADLINE && (current || timer_mode(l) == PERIODIC);
+    if (!runs) {
+        alarm_cancel(&l->timer);
+        return;
+    }
+    l->started_ns = clock_now(l->clock) + left - period(l);
+    alarm_set(&l->timer, clock_now(l->clock) + left);
+}
+
+void lapic_give(struct device *dev, const struct lapic_registers *r)
+{
+    struct lapic *l = (struct lapic *)dev;
+    memcpy(l->isr, r->isr, sizeof l->isr);
+    memcpy(l->tmr, r->tmr, sizeof l->tmr);
+    memcpy(l->irr, r->irr, sizeof l->irr);
+    memcpy(l->lvt, r->lvt, sizeof l->lvt);
+    l->icr = r->icr;
+    l->tpr = r->tpr & 0xff;
+    l->svr = r->svr;
+    l->esr = r->esr;
+    l->ldr = r->ldr;
+    l->dfr = r->dfr;
+    l->divide = r->divide & 11;
+    l->initial = r->initial;
+    l->id = r->id;
+    timer_give(l, r->current);
+    l->taken = false;
+    update(l);
 }
 
 /* --- Messages */

@@ -22,6 +22,7 @@ struct pc {
     uint64_t rises[16];            /* by ISA IRQ, for `info irq` */
     uint64_t lapic_at, pm_at;      /* where they are mapped; UNMAPPED: nowhere */
     bool failed;                   /* something could not be made */
+    void (*line)(void *ctx, int pin, int level); void *line_ctx; /* of who has the interrupt controllers; NULL: they are here */
 };
 #define UNMAPPED (~0ull)
 
@@ -29,8 +30,11 @@ struct pc {
 static void isa_set(struct pc *pc, int irq, uint8_t wire, int level)
 {
     uint8_t *wires = &pc->wires[irq & 15];
+    bool before = *wires;
     pc->rises[irq & 15] += level && !*wires;
     *wires = (uint8_t)(level ? *wires | wire : *wires & ~wire);
+    if (pc->line && before != (*wires != 0))
+        pc->line(pc->line_ctx, irq, *wires != 0);
     pic_set_irq(pc->pic, irq, *wires != 0);
     ioapic_set_irq(pc->ioapic, irq == IRQ_TIMER ? IOAPIC_TIMER_PIN : irq, *wires != 0);
 }
@@ -45,12 +49,19 @@ static void timer_wire(void *ctx, int irq, int level)
     if (!pc->hpet || !(pc->hpet->ops->read(pc->hpet, HPET_CONFIG, 4) & HPET_LEGACY))
         isa_set(pc, irq, WIRE_DEVICE, level);
 }
+static void ioapic_wire(void *ctx, int pin, int level)
+{
+    struct pc *pc = ctx;
+    if (pc->line)
+        pc->line(pc->line_ctx, PC_IOAPIC_LINES + pin, level);
+    ioapic_set_irq(pc->ioapic, pin, level);
+}
 static struct irq_line hpet_route(void *ctx, int pin)
 {
     struct pc *pc = ctx;
     if (pin == IRQ_TIMER || pin == IRQ_RTC)
         return (struct irq_line){device_wire, pc, pin};
-    return (struct irq_line){ioapic_set_irq, pc->ioapic, pin};
+    return (struct irq_line){ioapic_wire, pc, pin};
 }
 static struct irq_line isa_irq(struct pc *pc, int irq) { return (struct irq_line){device_wire, pc, irq}; }
 
@@ -58,6 +69,23 @@ int pc_interrupt_take(struct pc *pc)
 {
     int vector = lapic_acknowledge(pc->lapic);
     return vector == -2 ? pic_acknowledge(pc->pic) : vector;
+}
+
+void pc_controllers_take(struct pc *pc, struct pc_controllers *r, void (*line)(void *, int, int), void *ctx)
+{
+    pic_take(pc->pic, &r->pic);
+    ioapic_take(pc->ioapic, &r->ioapic);
+    lapic_take(pc->lapic, &r->lapic);
+    pc->line = line;
+    pc->line_ctx = ctx;
+}
+
+void pc_controllers_give(struct pc *pc, const struct pc_controllers *r)
+{
+    pc->line = NULL;
+    lapic_give(pc->lapic, &r->lapic); /* which the others speak to */
+    ioapic_give(pc->ioapic, &r->ioapic);
+    pic_give(pc->pic, &r->pic);
 }
 
 bool pc_ferr(struct pc *pc, bool level) { return portf0_ferr(pc->portf0, level); }

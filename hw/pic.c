@@ -10,7 +10,7 @@ struct chip {
     uint8_t lowest;             /* priority: lowest + 1 is the highest */
     bool needs_icw4, single, auto_eoi, rotate_auto, special_mask, special_nested, read_isr, poll;
 };
-struct pic { struct device dev; struct chip chip[2]; struct irq_line output; int level; };
+struct pic { struct device dev; struct chip chip[2]; struct irq_line output; int level; bool taken; };
 
 static unsigned rank(const struct chip *c, unsigned pin) { return (pin - c->lowest - 1) & 7; }
 
@@ -64,11 +64,38 @@ void pic_set_irq(void *ctx, int irq, int level)
         return;
     struct chip *c = &p->chip[irq >> 3];
     uint8_t bit = (uint8_t)(1u << (irq & 7));
-    if (level && !(c->lines & bit) && !(c->elcr & bit))
+    if (level && !(c->lines & bit) && !(c->elcr & bit) && !p->taken)
         c->irr |= bit;
     if (!level && !(c->elcr & bit))
         c->irr &= (uint8_t)~bit; /* an edge must stay until it is acknowledged, or becomes spurious */
     c->lines = (uint8_t)(level ? c->lines | bit : c->lines & ~bit);
+    if (!p->taken)
+        update(p);
+}
+
+void pic_take(struct device *dev, struct pic_registers *r)
+{
+    struct pic *p = (struct pic *)dev;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct chip *c = &p->chip[i];
+        r->chip[i] = (struct pic_chip_registers){c->irr, c->isr, c->imr, c->lines, c->elcr, c->base, c->icw, c->lowest, c->needs_icw4, c->auto_eoi, c->rotate_auto,
+                                                 c->special_mask, c->special_nested, c->read_isr, c->poll};
+    }
+    p->taken = true;
+}
+
+void pic_give(struct device *dev, const struct pic_registers *r)
+{
+    struct pic *p = (struct pic *)dev;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct pic_chip_registers *from = &r->chip[i];
+        struct chip *c = &p->chip[i];
+        *c = (struct chip){.irr = from->irr, .isr = from->isr, .imr = from->imr, .lines = c->lines, .elcr = from->elcr & c->elcr_mask, .elcr_mask = c->elcr_mask,
+                           .base = from->base, .icw = from->icw, .icw4 = c->icw4, .lowest = from->lowest & 7, .needs_icw4 = from->needs_icw4, .single = c->single,
+                           .auto_eoi = from->auto_eoi, .rotate_auto = from->rotate_auto, .special_mask = from->special_mask, .special_nested = from->special_nested,
+                           .read_isr = from->read_isr, .poll = from->poll};
+    }
+    p->taken = false;
     update(p);
 }
 

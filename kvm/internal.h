@@ -49,6 +49,16 @@ enum { KVM_SLOTS = 64 };
 /* What of the address space is RAM or ROM in whole pages, in order.  Returns how many; more than `most`: there is no room for them. */
 unsigned kvm_slots_of(const struct address_space *, struct kvm_slot *, unsigned most);
 
+/* --- Interrupt controllers (irqchip.c).  The machine's registers to KVM's and back; chip 0 is the master 8259. */
+enum { KVM_ROUTES = 64 };
+void kvm_pic_of(const struct pic_registers *, unsigned chip, struct kvm_pic_state *);
+void kvm_pic_to(const struct kvm_pic_state *, unsigned chip, struct pic_registers *);
+void kvm_ioapic_of(const struct ioapic_registers *, struct kvm_ioapic_state *);
+void kvm_ioapic_to(const struct kvm_ioapic_state *, struct ioapic_registers *);
+void kvm_lapic_of(const struct lapic_registers *, struct kvm_lapic_state *);
+void kvm_lapic_to(const struct kvm_lapic_state *, struct lapic_registers *);
+unsigned kvm_routes(struct kvm_irq_routing_entry to[KVM_ROUTES]); /* returns how many */
+
 struct kvm_host {                   /* what the host's KVM has (host.c) */
     int fd;                         /* /dev/kvm; -1: none */
     int run_size;
@@ -71,6 +81,7 @@ struct kvm {
     bool msr_refused[KVM_MSRS];     /* the row is kept on our side */
     bool warned_not_emulated;
     bool logs_dirty;                /* slots of RAM are to be made with a log of the pages that are written to */
+    bool wants_irqchip, has_irqchip; /* KVM has the interrupt controllers while it runs the guest */
     uint64_t tsc_khz;
     struct kvm_slot slots[KVM_SLOTS]; unsigned slot_count, generation; bool mapped;
     bool unfinished;                /* see OUTCOME_UNFINISHED */
@@ -87,6 +98,11 @@ bool kvm_put_registers(struct kvm *, struct x86_cpu *);
 int kvm_get_registers(struct kvm *, struct x86_state *);
 bool kvm_bus_msr(void *kvm, bool write, uint32_t msr, uint64_t *value);
 void kvm_say_once(struct kvm *, const char *text); /* of an instruction that KVM cannot run */
+/* irqchip.c: interrupt controllers in the kernel, where it has them; else one warning, and has_irqchip stays false. */
+void kvm_irqchip_new(struct kvm *);
+void kvm_controllers_put(void *kvm);
+void kvm_controllers_get(void *kvm);
+bool kvm_is_halted(struct kvm *);
 /* check.c */
 void kvm_check_port(void *kvm, bool write, uint16_t port, unsigned size, unsigned count, void *data);
 void kvm_check_device(void *kvm, bool write, uint64_t physical, unsigned size, void *data);

@@ -1,5 +1,5 @@
 /* A virtual machine of KVM's with one vCPU that stands in for the machine's own: state there and back, the run loop's one step, kicks.
- * The interrupt controllers and timers are the machine's. */
+ * Timers are the machine's, and the interrupt controllers too unless the kernel's are asked for (irqchip.c). */
 #define _GNU_SOURCE
 #include "kvm/internal.h"
 #include <errno.h>
@@ -67,6 +67,8 @@ static bool make(struct kvm *k, char *error, size_t size)
         return fails(k, "place the identity map", error, size);
     if (has(k, KVM_CAP_SET_TSS_ADDR) && ioctl(k->vm, KVM_SET_TSS_ADDR, TSS_ADDRESS))
         return fails(k, "place the TSS", error, size);
+    if (k->wants_irqchip)
+        kvm_irqchip_new(k);
     if ((k->vcpu = ioctl(k->vm, KVM_CREATE_VCPU, 0)) < 0)
         return fails(k, "make a vCPU", error, size);
     k->run = mmap(NULL, (size_t)k->host.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, k->vcpu, 0);
@@ -103,7 +105,7 @@ static void *kvm_new(struct machine *m, struct x86_model *model, char *error, si
         snprintf(error, size, "KVM: out of memory");
         return NULL;
     }
-    *k = (struct kvm){.machine = m, .vm = -1, .vcpu = -1, .apic_base = 0xfee00900};
+    *k = (struct kvm){.machine = m, .vm = -1, .vcpu = -1, .apic_base = 0xfee00900, .wants_irqchip = machine_config(m)->accel_controllers};
     if (!kvm_host_open(&k->host, error, size) || !make(k, error, size)) {
         kvm_free(k);
         return NULL;
@@ -437,7 +439,7 @@ static int kvm_get(void *accel, struct x86_cpu *cpu)
     finish(k);
     int vector = kvm_get_registers(k, &cpu->state);
     cpu->state.nmi_pending |= nmi;
-    cpu->state.halted = halted;
+    cpu->state.halted = halted || kvm_is_halted(k);
     if (k->not_emulated && cpu->state.faulted && cpu->state.fault_vector == X86_UD)
         cpu->state.faulted = 0; /* KVM's answer to what it cannot emulate */
     tsc_get(k, cpu);
@@ -449,6 +451,7 @@ static void kvm_look(void *accel, struct x86_state *s)
     struct kvm *k = accel;
     finish(k);
     kvm_get_registers(k, s);
+    s->halted = kvm_is_halted(k);
 }
 
 static bool inject(struct kvm *k, struct x86_cpu *cpu)
@@ -507,6 +510,7 @@ static void kvm_break_at(void *accel, const uint64_t *linear, unsigned count)
 }
 
 const struct accel_ops kvm_accel = {
-    .name = "kvm", .new = kvm_new, .free = kvm_free, .tsc_khz = kvm_tsc_khz, .put = kvm_put, .get = kvm_get, .run = kvm_run, .kick = kvm_kick, .look = kvm_look,
+    .name = "kvm", .new = kvm_new, .free = kvm_free, .tsc_khz = kvm_tsc_khz, .put = kvm_put, .get = kvm_get, .run = kvm_run, .kick = kvm_kick, .look = kvm_look, .controllers_put = kvm_controllers_put,
+    .controllers_get = kvm_controllers_get,
     .break_at = kvm_break_at, .steps = kvm_steps, .dirty = kvm_dirty,
 };

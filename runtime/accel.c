@@ -20,6 +20,8 @@ void accel_get(struct vcpu *v)
         return;
     int vector = ops(v)->get(v->machine->accel, &v->cpu);
     pthread_mutex_lock(&v->machine->lock);
+    if (ops(v)->controllers_get)
+        ops(v)->controllers_get(v->machine->accel);
     v->away = false; /* from now on devices tell of what they write */
     pthread_mutex_unlock(&v->machine->lock);
     x86_mode_update(&v->cpu);
@@ -48,6 +50,8 @@ static bool put(struct vcpu *v)
         return false;
     handover_break(v->machine);
     pthread_mutex_lock(&v->machine->lock);
+    if (ops(v)->controllers_put)
+        ops(v)->controllers_put(v->machine->accel);
     v->away = true;
     pthread_mutex_unlock(&v->machine->lock);
     return true;
@@ -68,11 +72,17 @@ bool accel_put(struct vcpu *v)
     return ok;
 }
 
-static void run(struct vcpu *v, unsigned wants)
+/* Looked at once the state is there: interrupt controllers may have gone with it. */
+static unsigned wants(const struct vcpu *v)
+{
+    return (atomic_load(&v->machine->interrupt_level) ? ACCEL_WANTS_INTERRUPT : 0) | (v->cpu.state.nmi_pending ? ACCEL_WANTS_NMI : 0);
+}
+
+static void run(struct vcpu *v)
 {
     enum stats_clock before = stats_enter(v, STATS_accelerator);
     v->sample_due = false; /* what was due while the guest did not run is no sample of it */
-    enum accel_left left = put(v) ? ops(v)->run(v->machine->accel, &v->cpu, wants) : ACCEL_FAILED;
+    enum accel_left left = put(v) ? ops(v)->run(v->machine->accel, &v->cpu, wants(v)) : ACCEL_FAILED;
     stats_enter(v, before);
     v->stats.accel_exits++;
     switch (left) {
@@ -123,13 +133,12 @@ bool accel_loop(struct vcpu *v)
             vcpu_deliver_fault(v);
             continue;
         }
-        unsigned wants = (atomic_load(&m->interrupt_level) ? ACCEL_WANTS_INTERRUPT : 0) | (s->nmi_pending ? ACCEL_WANTS_NMI : 0);
-        if (s->halted && !(wants & ACCEL_WANTS_NMI) && !(wants & ACCEL_WANTS_INTERRUPT && s->eflags & 1 << 9)) {
+        if (s->halted && !(wants(v) & ACCEL_WANTS_NMI) && !(wants(v) & ACCEL_WANTS_INTERRUPT && s->eflags & 1 << 9)) {
             vcpu_wait_halted(v);
             continue;
         }
         s->halted = 0;
-        run(v, wants);
+        run(v);
     }
 }
 

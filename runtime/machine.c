@@ -760,6 +760,8 @@ void machine_serial_break(struct machine *m, unsigned port)
 /* --- For the monitor */
 struct x86_cpu *machine_cpu(struct machine *m) { return &m->vcpu->cpu; }
 uint8_t *machine_ram(struct machine *m) { return m->ram; }
+struct pc *machine_pc(struct machine *m) { return m->pc; }
+const struct machine_config *machine_config(struct machine *m) { return &m->config; }
 struct address_space *machine_memory(struct machine *m) { return pc_memory(m->pc); }
 struct address_space *machine_io(struct machine *m) { return pc_io(m->pc); }
 

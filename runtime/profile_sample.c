@@ -297,6 +297,8 @@ void profile_sample(struct vcpu *v)
     if (!s)
         return;
     look(s, v);
+    if (s->cpu.state.halted)
+        return;
     struct way at = way_to(s, s->cpu.state.rip);
     bool may = recipe_mode_valid(s->cpu.state.mode) && at.phys != ~0ull, known = may && count(s, &at);
     if (may && !known) {

@@ -53,6 +53,7 @@ struct machine_config {
     bool gdb_jit;                  /* a gdb that debugs this process is told of regions */
     bool no_reboot, no_shutdown;   /* what else would reboot ends; what would end stops */
     uint16_t debug_exit_port, debug_exit_size; /* hw.h */
+    bool accel_controllers;        /* `accel` has the interrupt controllers too, while it runs the guest, where it can */
     bool stats;
     unsigned sample_hz;            /* while `accel` runs the guest, its PC is sampled so often, for the profile in the translation cache; 0: not */
     size_t code_buffer_size;       /* 0: default */
@@ -167,12 +168,17 @@ struct accel_ops {
     enum accel_left (*run)(void *accel, struct x86_cpu *, unsigned wants); /* until something is to be done, or `kick` */
     void (*kick)(void *accel);                        /* also in a handler of a signal to the vCPU's thread */
     void (*look)(void *accel, struct x86_state *);    /* the state as it is now, for who only looks: the guest goes on there */
+    /* Interrupt controllers of its own take the machine's place, after `put`, and give way to them, after `get`; with the machine locked.  NULL: it has none. */
+    void (*controllers_put)(void *accel);
+    void (*controllers_get)(void *accel);
     /* --check: so many instructions from cpu->state on, which gets what comes of them; what the accelerator has no place for is taken from `wanted`.
      * False: one of them it cannot run, which was told of. */
     bool (*steps)(void *accel, struct x86_cpu *, int64_t insns, const struct x86_state *wanted);
     void (*dirty)(void *accel, void (*each)(void *ctx, uint64_t ram_offset), void *ctx); /* pages of RAM that it wrote to since it was last asked */
     void (*break_at)(void *accel, const uint64_t *linear, unsigned count /* up to ACCEL_BREAKS; 0: none */);
 };
+struct pc *machine_pc(struct machine *);
+const struct machine_config *machine_config(struct machine *);
 /* For an accelerator's exits, on the vCPU's thread: `count` accesses of a port, from or to `data` one after the other; an access to
  * what is no RAM. */
 void machine_port(struct machine *, bool write, uint16_t port, unsigned size, unsigned count, void *data);

@@ -1,5 +1,5 @@
 /* A small guest on the host's KVM: ports, strings, device memory, a timer's interrupt that wakes it from HLT, its own code written over, stop
- * and go on from outside, a reset, and an end by isa-debug-exit.  Skipped, with the reason, where the host has no KVM. */
+ * and go on from outside, a reset, and an end by isa-debug-exit; with the interrupt controllers here, and in KVM.  Skipped, with the reason, where the host has no KVM. */
 #include "kvm/kvm.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -101,21 +101,20 @@ static void look(struct machine *m)
     CHECK("it goes on", before != after);
 }
 
-int main(void)
+static bool run(bool controllers)
 {
     char error[256];
     bool usage;
     pthread_t thread;
-    if (!kvm_is_there(error, sizeof error)) {
-        printf("skipped: %s\n", error);
-        return 77;
-    }
-    const struct machine_config config = {.ram_size = 16 << 20, .tier = TIER_KVM, .accel = &kvm_accel, .raw_image = guest_begin,
+    said_count = 0;
+    memset(said, 0, sizeof said);
+    ended = false;
+    const struct machine_config config = {.accel_controllers = controllers, .ram_size = 16 << 20, .tier = TIER_KVM, .accel = &kvm_accel, .raw_image = guest_begin,
         .raw_size = (size_t)(guest_end - guest_begin), .raw_entry = 0x100000, .raw_mode = 32, .debug_console = {say, NULL}};
     struct machine *m = machine_new(&config, error, sizeof error, &usage);
     if (!m) {
         printf("machine_new: %s\n", error);
-        return 1;
+        return false;
     }
     pthread_create(&thread, NULL, main_loop, m);
     CHECK("it says all and waits", waits_for(10, 20) && !strcmp(said, "stringdctw"));
@@ -131,6 +130,18 @@ int main(void)
     pthread_join(thread, NULL);
     CHECK("with its status", end == MACHINE_DEBUG_EXIT && status == 0x43);
     machine_free(m);
+    return true;
+}
+
+int main(void)
+{
+    char error[256];
+    if (!kvm_is_there(error, sizeof error)) {
+        printf("skipped: %s\n", error);
+        return 77;
+    }
+    for (unsigned controllers = 0; controllers < 2; controllers++)
+        failures += !run(controllers);
     printf("run_test: %s\n", failures ? "failed" : "passed");
     return failures != 0;
 }

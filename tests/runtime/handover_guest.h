@@ -72,11 +72,11 @@ static void *guest_main_loop(void *arg)
     return NULL;
 }
 
-static bool guest_start(struct guest_run *r, enum tier tier, const struct accel_ops *accel)
+static bool guest_start(struct guest_run *r, enum tier tier, const struct accel_ops *accel, bool accel_controllers)
 {
     char error[256];
     bool usage;
-    const struct machine_config config = {.ram_size = 16 << 20, .tier = tier, .accel = accel, .hot_threshold = 50, .raw_image = guest_begin,
+    const struct machine_config config = {.ram_size = 16 << 20, .tier = tier, .accel = accel, .accel_controllers = accel_controllers, .hot_threshold = 50, .raw_image = guest_begin,
         .raw_size = (size_t)(guest_end - guest_begin), .raw_entry = 0x100000, .raw_mode = 32, .debug_console = {guest_says, r}};
     memset(r, 0, sizeof *r);
     r->generator = 1;

@@ -12,7 +12,7 @@ int main(void)
 #endif
     struct guest_run run;
     srand(1);
-    unsigned failures = !guest_start(&run, tiers[0], NULL);
+    unsigned failures = !guest_start(&run, tiers[0], NULL, false);
     failures += failures ? 0 : guest_handovers(&run, tiers, sizeof tiers / sizeof *tiers, 100);
     printf("handover_test: %s\n", failures ? "failed" : "passed");
     return failures != 0;

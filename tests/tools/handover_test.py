@@ -63,6 +63,8 @@ class Handover(unittest.TestCase):
         self.assertEqual(self.tier_after("--switch-to=kvm@console:ready", first="tcg"), "kvm")
         self.assertEqual(self.tier_after("--switch-to=tcg@console:[x]", first="kvm"), "tcg")
         self.assertEqual(self.tier_after("--switch-to=tcg@pc:0x%x" % symbols("talk")["heard_break"], first="kvm"), "kvm")
+        for words in ["--switch-to=kvm@console:ready", "--switch-to=tcg@console:[x]"]:
+            self.assertEqual(self.tier_after("-machine", "pc,kernel-irqchip=on", words, first={"k": "tcg", "t": "kvm"}[words[12]]), words[12:15])
         self.assertEqual(self.tier_after("--switch-to=kvm@monitor", said=[("tier kvm", r"\) ")]), "kvm")
 
     def test_refused(self):

@@ -33,7 +33,7 @@ class Wrong(unittest.TestCase):
             (["-drive", "file=x", "-kernel"], ["-drive", "file=x"]), (["-hda", "x"], ["-hda", "x"]), (["-cdrom"], ["-cdrom", "x"]), (["-bios", "-kernel"], ["-bios", "x"]),
             (["-netdev", "none"], ["-netdev", "user,id=n"]), (["-nic"], ["-net", "user"]), (["-tier", "'jit'", "interp, tcg"], ["--tier=jit"]),
             (["fast", "interp, tcg, llvm, tiered, kvm"], ["--tier=fast"]), (["-accel", "'hvf'", "tcg", "kvm"], ["-accel", "hvf"]), (["-icount", "-tier kvm", "another tier"], [*k, "--tier=kvm", "--icount"]),
-            (["-check", "-tier kvm"], [*k, "-enable-kvm", "--check=interp"]), (["kernel-irqchip=on", "kernel-irqchip=off"], ["-M", "pc,kernel-irqchip=on"]), (["-enable-kvm", "no argument"], ["-enable-kvm=1"]), (["-machine", "q35", "pc"], ["-M", "q35"]), (["-display", "'gtk'", "none"], ["-display", "gtk"]),
+            (["-check", "-tier kvm"], [*k, "-enable-kvm", "--check=interp"]), (["kernel-irqchip=split", "kernel-irqchip=on|off"], ["-M", "pc,kernel-irqchip=split"]), (["kernel-irqchip=on", "-tier kvm"], [*k, "-M", "pc,kernel-irqchip=on"]), (["-enable-kvm", "no argument"], ["-enable-kvm=1"]), (["-machine", "q35", "pc"], ["-M", "q35"]), (["-display", "'gtk'", "none"], ["-display", "gtk"]),
             (["-serial", "'com7'", "stdio"], [*k, "-serial", "com7"]), (["tcp"], [*k, "-serial", "tcp:nowhere"]), (["99999"], [*k, "-serial", "tcp::99999"]),
             (["two serial"], [*k, "-serial", "null", "-serial", "null", "-serial", "null"]), (["stdio", "2 times", "mon:stdio"], [*k, "-serial", "stdio", "-monitor", "stdio"]),
             (["stdio"], [*k, "-serial", "stdio", "-debugcon", "stdio"]), (["mon:file:x"], [*k, "-serial", "mon:file:x"]), (["-monitor"], [*k, "-monitor", "frob"]),

@@ -152,6 +152,10 @@ static void set_accel(struct parse *p, bool kvm)
 }
 static bool take_kvm(struct parse *p, const char *value) { (void)value; set_accel(p, true); return true; }
 
+#define IRQCHIP_WORDS "kernel-irqchip=on", "kernel-irqchip=off", "kernel_irqchip=on", "kernel_irqchip=off"
+#define IRQCHIP_ACCEPTED "[,kernel-irqchip=on|off] (split is not there: either all interrupt controllers are the kernel's, or none)"
+static void set_irqchip(struct parse *p, const char *at, size_t n) { p->o->machine.accel_controllers = at[n - 1] == 'n'; }
+
 static bool take_machine(struct parse *p, const char *value)
 {
     if (!strcmp(value, "help") || !strcmp(value, "?")) {
@@ -162,8 +166,10 @@ static bool take_machine(struct parse *p, const char *value)
         size_t n = strcspn(at, ",");
         if (AMONG(at, n, "accel=kvm", "accel=tcg"))
             set_accel(p, is(at, n, "accel=kvm"));
-        else if (!AMONG(at, n, "pc", "type=pc", "kernel-irqchip=off", "kernel_irqchip=off"))
-            return fail(p, value, "pc[,accel=tcg|kvm][,kernel-irqchip=off] (the interrupt controllers are tierce's own, with KVM too)");
+        else if (AMONG(at, n, IRQCHIP_WORDS))
+            set_irqchip(p, at, n);
+        else if (!AMONG(at, n, "pc", "type=pc"))
+            return fail(p, value, "pc[,accel=tcg|kvm]" IRQCHIP_ACCEPTED);
         if (!*(at += n))
             return true;
     }
@@ -191,8 +197,10 @@ static bool take_accel(struct parse *p, const char *value)
             return take_tb_size(p, at + 8);
         if (AMONG(at, n, "tcg", "accel=tcg", "kvm", "accel=kvm"))
             set_accel(p, AMONG(at, n, "kvm", "accel=kvm"));
-        else if (!AMONG(at, n, "thread=single", "thread=multi", "kernel-irqchip=off"))
-            return fail(p, value, "tcg[,thread=single|multi][,tb-size=MIB], kvm[,kernel-irqchip=off]");
+        else if (AMONG(at, n, IRQCHIP_WORDS))
+            set_irqchip(p, at, n);
+        else if (!AMONG(at, n, "thread=single", "thread=multi"))
+            return fail(p, value, "tcg[,thread=single|multi][,tb-size=MIB], kvm" IRQCHIP_ACCEPTED);
         if (!*(at += n))
             return true;
     }
@@ -781,6 +789,8 @@ static bool check(const struct options *o, char *error, size_t size)
         snprintf(error, size, "-check with -switch-to: one tier is compared; accepted: one of the two");
     else if (!o->machine.cache.path && (o->machine.cache.layer_count || o->machine.cache.remote || o->machine.cache.preload))
         snprintf(error, size, "-cache-layer, -cache-remote and -cache-preload are not accepted with -cache off");
+    else if (o->machine.accel_controllers && (!o->machine.accel || o->machine.check_accel))
+        snprintf(error, size, "kernel-irqchip=on is only accepted with -tier kvm or -switch-to kvm@...: the tiers' interrupt controllers are tierce's own");
     else if (o->machine.sample_hz && (!o->machine.accel || o->machine.check_accel))
         snprintf(error, size, "-sample %u is only accepted with -tier kvm or -switch-to kvm@...: the tiers count what runs by themselves", o->machine.sample_hz);
     else if (o->machine.sample_hz && !o->machine.cache.path)
