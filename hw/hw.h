@@ -136,12 +136,22 @@ struct lapic_registers {
     uint32_t isr[8], tmr[8], irr[8], tpr, svr, esr, ldr, dfr, divide, initial, current /* of the timer */, lvt[6] /* timer, thermal, perf, lint0, lint1, error */;
     uint8_t id;
 };
+struct pit_registers {
+    struct pit_counter_registers {
+        uint64_t elapsed_ns;       /* since the count began */
+        uint32_t count;            /* 1 to 65536 */
+        uint16_t latch; uint8_t status, low, mode, access, latched /* bytes still to be read */;
+        bool read_high, write_high, bcd, gate, status_latched, loaded;
+    } counter[3];
+};
 void pic_take(struct device *, struct pic_registers *);
 void pic_give(struct device *, const struct pic_registers *); /* `lines` is the device's own */
 void ioapic_take(struct device *, struct ioapic_registers *);
 void ioapic_give(struct device *, const struct ioapic_registers *); /* `lines` is the device's own */
 void lapic_take(struct device *, struct lapic_registers *);
 void lapic_give(struct device *, const struct lapic_registers *);
+void pit_take(struct device *, struct pit_registers *);
+void pit_give(struct device *, const struct pit_registers *);
 struct device *pit_new(struct clock *, struct irq_line output);                /* offsets 0-3; channel 2 gate through pit_port61 */
 struct device *port61_new(struct clock *, struct device *pit);                 /* port 0x61 */
 struct device *rtc_new(struct clock *, struct irq_line irq8, const struct tm *start);  /* offsets 0,1 */
@@ -200,9 +210,10 @@ int pc_interrupt_take(struct pc *);      /* vector or -1 */
 /* All of them, for an accelerator that has its own.  While it has them, each change of an ISA line goes to `line` as pin 0 to 15, and of a line that
  * only the I/O APIC has as its pin + PC_IOAPIC_LINES. */
 enum { PC_IOAPIC_LINES = 24, PC_LINES = 48 };
-struct pc_controllers { struct pic_registers pic; struct ioapic_registers ioapic; struct lapic_registers lapic; };
-void pc_controllers_take(struct pc *, struct pc_controllers *, void (*line)(void *ctx, int pin, int level), void *ctx);
+struct pc_controllers { struct pic_registers pic; struct ioapic_registers ioapic; struct lapic_registers lapic; bool has_pit; /* it goes along */ struct pit_registers pit; };
+void pc_controllers_take(struct pc *, bool with_pit, struct pc_controllers *, void (*line)(void *ctx, int pin, int level), void *ctx);
 void pc_controllers_give(struct pc *, const struct pc_controllers *);
+bool pc_timer_replaced(struct pc *);     /* IRQ 0 is the HPET's, not the PIT's */
 bool pc_ferr(struct pc *, bool level);   /* the CPU's FERR# is at this level; returns IGNNE# */
 struct device *pc_pm(struct pc *);
 struct device *pc_keyboard(struct pc *);

@@ -43,10 +43,12 @@ static void pirq_wire(void *ctx, int irq, int level) { isa_set(ctx, irq, WIRE_PI
 static void sci_wire(void *ctx, int irq, int level) { isa_set(ctx, irq, WIRE_SCI, level); }
 
 /* With legacy replacement the HPET has IRQ 0 and 8 for itself (IA-PC HPET 2.3.1). */
+bool pc_timer_replaced(struct pc *pc) { return pc->hpet && pc->hpet->ops->read(pc->hpet, HPET_CONFIG, 4) & HPET_LEGACY; }
+
 static void timer_wire(void *ctx, int irq, int level)
 {
     struct pc *pc = ctx;
-    if (!pc->hpet || !(pc->hpet->ops->read(pc->hpet, HPET_CONFIG, 4) & HPET_LEGACY))
+    if (!pc_timer_replaced(pc))
         isa_set(pc, irq, WIRE_DEVICE, level);
 }
 static void ioapic_wire(void *ctx, int pin, int level)
@@ -71,11 +73,23 @@ int pc_interrupt_take(struct pc *pc)
     return vector == -2 ? pic_acknowledge(pc->pic) : vector;
 }
 
-void pc_controllers_take(struct pc *pc, struct pc_controllers *r, void (*line)(void *, int, int), void *ctx)
+/* The PIT behind the others, which do nothing more about its line: that ends here, and begins anew where the PIT goes. */
+static void timer_take(struct pc *pc, struct pc_controllers *r)
+{
+    pit_take(pc->pit, &r->pit);
+    if (pc->wires[IRQ_TIMER])
+        return; /* another's */
+    r->pic.chip[0].lines &= (uint8_t)~(1u << IRQ_TIMER);
+    r->ioapic.lines &= ~(1u << IOAPIC_TIMER_PIN);
+}
+
+void pc_controllers_take(struct pc *pc, bool with_pit, struct pc_controllers *r, void (*line)(void *, int, int), void *ctx)
 {
     pic_take(pc->pic, &r->pic);
     ioapic_take(pc->ioapic, &r->ioapic);
     lapic_take(pc->lapic, &r->lapic);
+    if ((r->has_pit = with_pit))
+        timer_take(pc, r);
     pc->line = line;
     pc->line_ctx = ctx;
 }
@@ -83,6 +97,8 @@ void pc_controllers_take(struct pc *pc, struct pc_controllers *r, void (*line)(v
 void pc_controllers_give(struct pc *pc, const struct pc_controllers *r)
 {
     pc->line = NULL;
+    if (r->has_pit)
+        pit_give(pc->pit, &r->pit); /* before the others: the level of its line is no edge */
     lapic_give(pc->lapic, &r->lapic); /* which the others speak to */
     ioapic_give(pc->ioapic, &r->ioapic);
     pic_give(pc->pic, &r->pic);

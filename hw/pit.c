@@ -16,7 +16,7 @@ struct counter {
     bool bcd, gate, status_latched, loaded, triggered;
     uint64_t stopped_ticks;     /* ticks done when the gate closed (modes 0, 4) */
 };
-struct pit { struct device dev; struct clock *clock; struct irq_line output; struct alarm alarm; struct counter counter[3]; int level; };
+struct pit { struct device dev; struct clock *clock; struct irq_line output; struct alarm alarm; struct counter counter[3]; int level; bool taken; };
 
 static uint64_t ticks_of(uint64_t ns) { return (uint64_t)((unsigned __int128)ns * HZ / NS); }
 static uint64_t ns_of(uint64_t ticks) { return (uint64_t)(((unsigned __int128)ticks * NS + HZ - 1) / HZ); }
@@ -82,6 +82,8 @@ static uint64_t next_change(const struct counter *c, uint64_t done)
 static void update(struct pit *p)
 {
     struct counter *c = &p->counter[0];
+    if (p->taken)
+        return;
     int level = out(p, c);
     if (level != p->level) {
         p->level = level;
@@ -214,6 +216,41 @@ static void gate_set(struct pit *p, unsigned n, bool gate)
         c->loaded_ns = c->mode == 0 || c->mode == 4 ? now - ns_of(c->stopped_ticks) : now;
 }
 
+/* --- Another one in its place */
+void pit_take(struct device *dev, struct pit_registers *r)
+{
+    struct pit *p = (struct pit *)dev;
+    for (unsigned n = 0; n < 3; n++) {
+        const struct counter *c = &p->counter[n];
+        r->counter[n] = (struct pit_counter_registers){ns_of(elapsed(p, c)), c->count, c->latch, c->status, c->low, c->mode, c->access, c->latched, c->read_high, c->write_high,
+                                                       c->bcd, c->gate, c->status_latched, c->loaded};
+    }
+    alarm_cancel(&p->alarm);
+    irq_set(&p->output, p->level = 0); /* the other one's output comes in its place */
+    p->taken = true;
+}
+
+static void counter_give(struct pit *p, struct counter *c, const struct pit_counter_registers *r)
+{
+    uint64_t now = clock_now(p->clock);
+    *c = (struct counter){.loaded_ns = now > r->elapsed_ns ? now - r->elapsed_ns : 0, .count = r->count, .latch = r->latch, .status = r->status, .low = r->low, .mode = r->mode,
+                          .access = r->access, .read_high = r->read_high, .write_high = r->write_high, .latched = r->latched, .bcd = r->bcd, .gate = r->gate,
+                          .status_latched = r->status_latched, .loaded = r->loaded};
+    c->triggered = by_trigger(c) && r->gate;
+    c->stopped_ticks = ticks_of(r->elapsed_ns);
+}
+
+void pit_give(struct device *dev, const struct pit_registers *r)
+{
+    struct pit *p = (struct pit *)dev;
+    for (unsigned n = 0; n < 3; n++)
+        counter_give(p, &p->counter[n], &r->counter[n]);
+    p->taken = false;
+    p->level = out(p, &p->counter[0]); /* what rose before was the other one's */
+    irq_set(&p->output, p->level);
+    update(p);
+}
+
 static void pit_reset(struct device *dev)
 {
     struct pit *p = (struct pit *)dev;
@@ -260,7 +297,7 @@ static uint32_t port61_read(struct device *dev, uint32_t offset, unsigned size)
     struct port61 *s = (struct port61 *)dev;
     (void)offset, (void)size;
     uint32_t refresh = clock_now(s->clock) / 15085 & 1; /* the DRAM refresh request: every 15.085 us */
-    return s->bits | refresh << 4 | (uint32_t)out(s->pit, &s->pit->counter[2]) << 5;
+    return (s->bits & 14u) | s->pit->counter[2].gate | refresh << 4 | (uint32_t)out(s->pit, &s->pit->counter[2]) << 5;
 }
 
 static void port61_write(struct device *dev, uint32_t offset, unsigned size, uint32_t value)

@@ -57,6 +57,9 @@ void kvm_ioapic_of(const struct ioapic_registers *, struct kvm_ioapic_state *);
 void kvm_ioapic_to(const struct kvm_ioapic_state *, struct ioapic_registers *);
 void kvm_lapic_of(const struct lapic_registers *, struct kvm_lapic_state *);
 void kvm_lapic_to(const struct kvm_lapic_state *, struct lapic_registers *);
+void kvm_pit_of(const struct pit_registers *, bool replaced, struct kvm_pit_state2 *); /* replaced: the HPET has its interrupt */
+void kvm_pit_to(const struct kvm_pit_state2 *, const struct pit_registers *before, int64_t now_ns, struct pit_registers *);
+bool kvm_pit_goes_on(const struct pit_registers *was, int64_t then_ns, const struct pit_registers *is, int64_t now_ns);
 unsigned kvm_routes(struct kvm_irq_routing_entry to[KVM_ROUTES]); /* returns how many */
 
 struct kvm_host {                   /* what the host's KVM has (host.c) */
@@ -81,6 +84,7 @@ struct kvm {
     bool msr_refused[KVM_MSRS];     /* the row is kept on our side */
     bool warned_not_emulated;
     bool logs_dirty;                /* slots of RAM are to be made with a log of the pages that are written to */
+    bool has_pit, timer_replaced; struct pit_registers pit; int64_t pit_read_ns, timer_began_ns; /* likewise; as it went there, or was read then; its channel 0 */
     bool wants_irqchip, has_irqchip; /* KVM has the interrupt controllers while it runs the guest */
     uint64_t tsc_khz;
     struct kvm_slot slots[KVM_SLOTS]; unsigned slot_count, generation; bool mapped;
@@ -102,6 +106,7 @@ void kvm_say_once(struct kvm *, const char *text); /* of an instruction that KVM
 void kvm_irqchip_new(struct kvm *);
 void kvm_controllers_put(void *kvm);
 void kvm_controllers_get(void *kvm);
+void kvm_pit_follow(struct kvm *);
 bool kvm_is_halted(struct kvm *);
 /* check.c */
 void kvm_check_port(void *kvm, bool write, uint16_t port, unsigned size, unsigned count, void *data);

@@ -1,10 +1,11 @@
-/* The interrupt controllers of the host's KVM in place of the machine's: 8259s, I/O APIC and local APIC, whose registers go there and come back with the
- * guest.  The conversions are pure functions.  Timers other than the local APIC's stay the machine's; their lines go to KVM. */
+/* The interrupt controllers and the PIT of the host's KVM in place of the machine's: 8259s, I/O APIC, local APIC and 8254, whose registers go there and come
+ * back with the guest.  The conversions are pure functions.  The RTC and the HPET stay the machine's; their lines go to KVM. */
 #include "kvm/internal.h"
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 enum { CASCADE = 1 << 2, LEVEL = 1 << 15, DELIVERY_STATUS = 1 << 12, PIN_MASK = 0xffffff };
 #define IOAPIC_ADDRESS 0xfec00000u
@@ -101,6 +102,113 @@ void kvm_lapic_to(const struct kvm_lapic_state *from, struct lapic_registers *to
         memcpy((char *)to + words[n].offset, from->regs + words[n].at, 4);
 }
 
+/* --- The PIT.  KVM begins each count anew when it is set, so it is left to run where the guest's is as it would be.  When channel 0 began it does not
+ * tell: that is known where the guest has not loaded it since, and else taken to be now.  It has no counter that was given no
+ * count yet: channel 0 is set to no mode then, in which it does not interrupt. */
+enum { STATE_LOW = 1, STATE_HIGH = 2, STATE_BOTH = 3, STATE_BOTH_HIGH = 4, NO_MODE = 0xff, TIMER = 0 };
+
+static uint8_t next_byte(uint8_t access, bool high) { return access == STATE_BOTH && high ? STATE_BOTH_HIGH : access; }
+
+static uint8_t latch_state(const struct pit_counter_registers *c)
+{
+    if (!c->latched)
+        return 0;
+    return c->access != STATE_BOTH ? c->access : c->latched == 2 ? STATE_BOTH : STATE_HIGH;
+}
+
+void kvm_pit_of(const struct pit_registers *from, bool replaced, struct kvm_pit_state2 *to)
+{
+    *to = (struct kvm_pit_state2){.flags = replaced ? KVM_PIT_FLAGS_HPET_LEGACY : 0};
+    for (unsigned n = 0; n < 3; n++) {
+        const struct pit_counter_registers *c = &from->counter[n];
+        to->channels[n] = (struct kvm_pit_channel_state){
+            .count = c->count, .latched_count = c->latch, .count_latched = latch_state(c), .status_latched = c->status_latched, .status = c->status,
+            .read_state = next_byte(c->access, c->read_high), .write_state = next_byte(c->access, c->write_high), .write_latch = c->low, .rw_mode = c->access,
+            .mode = c->loaded || n != TIMER ? c->mode : NO_MODE, .bcd = c->bcd, .gate = c->gate};
+    }
+}
+
+/* before: as it went there, for what KVM does not have.  now_ns: by the host's clock, which KVM's times are of. */
+void kvm_pit_to(const struct kvm_pit_state2 *from, const struct pit_registers *before, int64_t now_ns, struct pit_registers *to)
+{
+    for (unsigned n = 0; n < 3; n++) {
+        const struct kvm_pit_channel_state *c = &from->channels[n];
+        bool none = c->mode > 5;
+        to->counter[n] = (struct pit_counter_registers){
+            .elapsed_ns = now_ns > c->count_load_time ? (uint64_t)(now_ns - c->count_load_time) : 0, .count = c->count && c->count <= 65536 ? c->count : 65536,
+            .latch = c->latched_count, .status = c->status, .low = c->write_latch, .mode = none ? before->counter[n].mode : c->mode,
+            .access = c->rw_mode & 3 ? c->rw_mode & 3 : STATE_BOTH, .latched = !c->count_latched ? 0 : c->count_latched == STATE_BOTH ? 2 : 1,
+            .read_high = c->read_state == STATE_BOTH_HIGH, .write_high = c->write_state == STATE_BOTH_HIGH, .bcd = c->bcd & 1, .gate = c->gate & 1,
+            .status_latched = c->status_latched & 1, .loaded = !none};
+        to->counter[n].read_high |= c->rw_mode == STATE_BOTH && c->count_latched == STATE_HIGH;
+    }
+}
+
+static int64_t host_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+/* Is it what KVM's has come to by now, had nobody touched it since it was read at `then`? */
+bool kvm_pit_goes_on(const struct pit_registers *was, int64_t then_ns, const struct pit_registers *is, int64_t now_ns)
+{
+    enum { TOLERANCE_NS = 100000 };
+    struct kvm_pit_state2 a, b;
+    kvm_pit_of(was, false, &a);
+    kvm_pit_of(is, false, &b);
+    bool same = !memcmp(&a, &b, sizeof a);
+    for (unsigned n = 0; n < 3 && same; n++) {
+        int64_t late = (int64_t)(is->counter[n].elapsed_ns - was->counter[n].elapsed_ns) - (now_ns - then_ns);
+        same = !is->counter[n].loaded || !is->counter[n].gate || (late < TOLERANCE_NS && late > -TOLERANCE_NS);
+    }
+    return same;
+}
+
+static void pit_set(struct kvm *k)
+{
+    struct kvm_pit_state2 state;
+    k->timer_replaced = pc_timer_replaced(machine_pc(k->machine));
+    kvm_pit_of(&k->pit, k->timer_replaced, &state);
+    k->timer_began_ns = host_ns();
+    if (ioctl(k->vm, KVM_SET_PIT2, &state))
+        kvm_warn("the PIT's state cannot be set: %s", strerror(errno));
+}
+
+static void pit_put(struct kvm *k, const struct pit_registers *r)
+{
+    bool goes_on = k->pit_read_ns && k->timer_replaced == pc_timer_replaced(machine_pc(k->machine)) && kvm_pit_goes_on(&k->pit, k->pit_read_ns, r, host_ns());
+    k->pit = *r;
+    if (!goes_on)
+        pit_set(k);
+}
+
+static void pit_read(struct kvm *k)
+{
+    struct kvm_pit_state2 state;
+    struct pit_registers before = k->pit;
+    k->pit_read_ns = host_ns();
+    if (ioctl(k->vm, KVM_GET_PIT2, &state)) {
+        kvm_warn("the PIT's state cannot be read: %s", strerror(errno));
+        return;
+    }
+    struct kvm_pit_channel_state *timer = &state.channels[TIMER];
+    if (timer->count != before.counter[TIMER].count || (timer->mode <= 5 && timer->mode != before.counter[TIMER].mode))
+        k->timer_began_ns = k->pit_read_ns;
+    timer->count_load_time = k->timer_began_ns;
+    kvm_pit_to(&state, &before, k->pit_read_ns, &k->pit);
+}
+
+/* The HPET takes IRQ 0 from the PIT, or gives it back: after each access of a device. */
+void kvm_pit_follow(struct kvm *k)
+{
+    if (!k->has_pit || k->timer_replaced == pc_timer_replaced(machine_pc(k->machine)))
+        return;
+    pit_read(k);
+    pit_set(k);
+}
+
 /* --- Making */
 /* A GSI for each of the PC's lines: an ISA line goes to an 8259 and to the I/O APIC (the timer's to pin 2), the others to the I/O APIC alone. */
 unsigned kvm_routes(struct kvm_irq_routing_entry to[KVM_ROUTES])
@@ -139,6 +247,13 @@ void kvm_irqchip_new(struct kvm *k)
         return;
     }
     k->has_irqchip = true;
+    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY /* port 61h, which has the gate of channel 2 */};
+    k->has_pit = ioctl(k->vm, KVM_CHECK_EXTENSION, KVM_CAP_PIT_STATE2) > 0 && !ioctl(k->vm, KVM_CREATE_PIT2, &pit);
+    struct kvm_reinject_control lost = {.pit_reinject = 0}; /* ticks that nobody took, as in the machine's own */
+    if (!k->has_pit)
+        kvm_warn("the host's KVM makes no PIT: that is the machine's own");
+    else if (ioctl(k->vm, KVM_REINJECT_CONTROL, &lost))
+        kvm_warn("ticks of the PIT that the guest does not take are given to it later: %s", strerror(errno));
     if (!route(k))
         kvm_warn("the interrupt lines cannot be routed: %s", strerror(errno));
 }
@@ -161,7 +276,7 @@ static bool chip_ioctl(struct kvm *k, bool set, unsigned id, struct kvm_irqchip 
 void kvm_controllers_put(void *accel)
 {
     struct kvm *k = accel;
-    struct pc_controllers r;
+    struct pc_controllers r = {.has_pit = false};
     struct kvm_lapic_state lapic;
     struct kvm_irqchip chip[3];
     if (!k->has_irqchip)
@@ -169,7 +284,7 @@ void kvm_controllers_put(void *accel)
     struct kvm_mp_state state = {k->cpu->state.halted ? KVM_MP_STATE_HALTED : KVM_MP_STATE_RUNNABLE};
     k->cpu->state.halted = 0; /* what wakes it is there */
     memset(chip, 0, sizeof chip);
-    pc_controllers_take(machine_pc(k->machine), &r, on_line, k);
+    pc_controllers_take(machine_pc(k->machine), k->has_pit, &r, on_line, k);
     kvm_lapic_of(&r.lapic, &lapic);
     kvm_ioapic_of(&r.ioapic, &chip[KVM_IRQCHIP_IOAPIC].chip.ioapic);
     bool ok = !ioctl(k->vcpu, KVM_SET_MP_STATE, &state) && !ioctl(k->vcpu, KVM_SET_LAPIC, &lapic) && chip_ioctl(k, true, KVM_IRQCHIP_IOAPIC, &chip[KVM_IRQCHIP_IOAPIC]);
@@ -179,6 +294,8 @@ void kvm_controllers_put(void *accel)
     }
     if (!ok)
         kvm_warn("the state of the interrupt controllers cannot be set: %s", strerror(errno));
+    if (k->has_pit)
+        pit_put(k, &r.pit);
 }
 
 void kvm_controllers_get(void *accel)
@@ -198,6 +315,10 @@ void kvm_controllers_get(void *accel)
     kvm_ioapic_to(&chip[KVM_IRQCHIP_IOAPIC].chip.ioapic, &r.ioapic);
     for (unsigned n = 0; n < 2; n++)
         kvm_pic_to(&chip[n].chip.pic, n, &r.pic);
+    if ((r.has_pit = k->has_pit)) {
+        pit_read(k);
+        r.pit = k->pit;
+    }
     pc_controllers_give(machine_pc(k->machine), &r);
 }
 

@@ -348,6 +348,7 @@ static void bus_device(void *ctx, bool write, uint64_t physical, unsigned size, 
     struct kvm *k = ctx;
     machine_device(k->machine, write, physical, size, data);
     k->tpr_stale = true;
+    kvm_pit_follow(k);
 }
 
 bool kvm_bus_msr(void *ctx, bool write, uint32_t msr, uint64_t *value)

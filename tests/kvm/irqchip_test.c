@@ -179,6 +179,68 @@ static void timers(void)
     set_free(&s);
 }
 
+static uint32_t count_of(struct device *pit, unsigned channel)
+{
+    pit->ops->write(pit, 3, 1, channel << 6);
+    uint32_t low = in(pit, channel);
+    return low | in(pit, channel) << 8;
+}
+
+static void pits(void)
+{
+    struct pit_registers r, back;
+    struct kvm_pit_state2 k;
+    now_ns = 5000;
+    level = 0;
+    struct device *pit = pit_new(&clock_, (struct irq_line){on_output, NULL, 0});
+    struct device *port61 = port61_new(&clock_, pit);
+    pit_take(pit, &r);
+    kvm_pit_of(&r, false, &k);
+    CHECK(k.channels[0].mode == 0xff && k.channels[2].mode == 3 && !k.channels[2].gate, "counters that were given no count");
+    kvm_pit_to(&k, &r, 0, &back);
+    pit_give(pit, &back);
+    CHECK(!count_of(pit, 0) && clock_next_deadline(&clock_) == UINT64_MAX, "do not count here either");
+    out(pit, 3, 0x34), out(pit, 0, 0x00), out(pit, 0, 0x10);          /* mode 2, 4096 */
+    port61->ops->write(port61, 0, 1, 1);
+    out(pit, 3, 0xb0), out(pit, 2, 0xff), out(pit, 2, 0xff);          /* channel 2: mode 0 */
+    now_ns += 1000000;                                                 /* 1193 ticks */
+    out(pit, 3, 0x74), out(pit, 1, 0x42);                              /* half of channel 1's count */
+    pit->ops->write(pit, 3, 1, 0x00);
+    CHECK((in(pit, 0) & 0xff) == ((4096 - 1193) & 0xff), "one of two latched bytes was read");
+    pit_take(pit, &r);
+    kvm_pit_of(&r, true, &k);
+    CHECK(!level && k.flags == KVM_PIT_FLAGS_HPET_LEGACY && k.channels[0].count == 4096 && k.channels[0].mode == 2 && k.channels[0].rw_mode == 3 && k.channels[0].gate &&
+          k.channels[0].count_latched == 2 && k.channels[0].latched_count == 4096 - 1193 && k.channels[0].read_state == 4, "channel 0, and a latched byte");
+    CHECK(k.channels[1].write_state == 4 && k.channels[1].write_latch == 0x42 && k.channels[2].mode == 0 && k.channels[2].gate && k.channels[2].count == 0xffff, "the others");
+    now_ns += 20000000;
+    clock_run_alarms(&clock_);
+    CHECK(!level, "it stands still");
+    for (unsigned n = 0; n < 3; n++)
+        k.channels[n].count_load_time = 700000000;
+    kvm_pit_to(&k, &r, 702000000, &back);                              /* 2 ms: 2386 ticks */
+    pit_give(pit, &back);
+    CHECK((uint32_t)in(pit, 0) == (4096 - 1193) >> 8, "the other byte of the latch");
+    CHECK(count_of(pit, 0) == 4096 - 2386 && count_of(pit, 2) == 0xffff - 2386, "counts go on from when KVM began them");
+    CHECK((port61->ops->read(port61, 0, 1) & 0x21) == 1, "the gate is open");
+    pit_take(pit, &back);
+    pit_give(pit, &back);
+    pit_take(pit, &r);
+    CHECK(kvm_pit_goes_on(&back, 702000000, &r, 702000000) && !kvm_pit_goes_on(&back, 702000000, &r, 703000000), "it is where KVM's is, or a ms behind");
+    now_ns += 1000;
+    r.counter[2].count--;
+    CHECK(!kvm_pit_goes_on(&back, 702000000, &r, 702001000), "a count was changed meanwhile");
+    r.counter[2].count++;
+    pit_give(pit, &r);
+    level = 0;
+    now_ns += 1440000;
+    clock_run_alarms(&clock_);
+    CHECK(level, "and the timer goes off at the end of its period");
+    out(pit, 1, 0x10);
+    CHECK(count_of(pit, 1) >> 8 == 0x10, "a count is completed");
+    port61->ops->free(port61);
+    pit->ops->free(pit);
+}
+
 /* Registers of any value come back, but for what one side derives. */
 static void random_registers(void)
 {
@@ -271,6 +333,7 @@ int main(void)
     pics();
     ioapics();
     timers();
+    pits();
     random_registers();
     routes();
     with_kvm();
