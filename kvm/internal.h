@@ -43,6 +43,11 @@ enum kvm_outcome {
 enum kvm_outcome kvm_exit_handle(struct kvm_run *, size_t run_size, const struct kvm_exit_bus *, char *text, size_t size);
 const char *kvm_exit_name(unsigned reason); /* NULL: none that is known */
 
+/* --- Coalesced writes (coalesced.c) */
+struct kvm;
+void kvm_coalesced_begin(struct kvm *); /* of a machine that has its devices */
+void kvm_coalesced_drain(struct kvm_coalesced_mmio_ring *, const struct kvm_exit_bus *); /* what was written since, to the bus */
+
 /* --- Memory slots (memory.c) */
 struct kvm_slot { uint64_t base, size; uint8_t *host; bool read_only; };
 enum { KVM_SLOTS = 64 };
@@ -80,6 +85,7 @@ struct kvm {
     struct kvm_host host;
     int vm, vcpu;
     struct kvm_run *run;
+    struct kvm_coalesced_mmio_ring *ring; /* NULL: none */
     bool has_sregs2, has_xsave, has_debugregs, has_events, has_xcrs, has_readonly, has_tsc_offset;
     bool msr_refused[KVM_MSRS];     /* the row is kept on our side */
     bool warned_not_emulated;

@@ -323,6 +323,7 @@ static bool kvm_put(void *accel, struct x86_cpu *cpu)
 {
     struct kvm *k = accel;
     if (!k->has_thread) {
+        kvm_coalesced_begin(k);
         k->thread = pthread_self();
         __atomic_store_n(&k->has_thread, true, __ATOMIC_RELEASE);
     }
@@ -383,12 +384,11 @@ void kvm_say_once(struct kvm *k, const char *text)
     kvm_warn("the host's KVM cannot run an instruction, and the interpreter does, for this one and all others (--stats: accel_interpreted): %s", text);
 }
 
-static enum accel_left handle(struct kvm *k)
+static enum accel_left handle(struct kvm *k, const struct kvm_exit_bus *bus)
 {
-    const struct kvm_exit_bus bus = {k, bus_port, bus_device, kvm_bus_msr};
     char text[640];
     apic_follow(k);
-    enum kvm_outcome outcome = kvm_exit_handle(k->run, (size_t)k->host.run_size, &bus, text, sizeof text);
+    enum kvm_outcome outcome = kvm_exit_handle(k->run, (size_t)k->host.run_size, bus, text, sizeof text);
     k->unfinished = outcome == OUTCOME_UNFINISHED;
     switch (outcome) {
     case OUTCOME_DONE: case OUTCOME_UNFINISHED: return ACCEL_GO_ON;
@@ -411,14 +411,18 @@ static enum accel_left handle(struct kvm *k)
 /* KVM_RUN, once.  False: nothing was done, for it was interrupted. */
 static enum accel_left once(struct kvm *k)
 {
-    if (!ioctl(k->vcpu, KVM_RUN, 0))
-        return handle(k);
+    const struct kvm_exit_bus bus = {k, bus_port, bus_device, kvm_bus_msr};
+    int failed = ioctl(k->vcpu, KVM_RUN, 0), error = errno;
+    if (k->ring)
+        kvm_coalesced_drain(k->ring, &bus);
+    if (!failed)
+        return handle(k, &bus);
     k->unfinished = false;
-    if (errno == EINTR || errno == EAGAIN) {
+    if (error == EINTR || error == EAGAIN) {
         apic_follow(k);
         return ACCEL_KICKED;
     }
-    kvm_warn("KVM_RUN: %s", strerror(errno));
+    kvm_warn("KVM_RUN: %s", strerror(error));
     return ACCEL_FAILED;
 }
 

@@ -77,6 +77,36 @@ static void io_test(void)
     CHECK("an offset far beyond it", handle(KVM_EXIT_IO) == OUTCOME_FAILED && !*asked && strstr(text, "KVM_EXIT_IO"));
 }
 
+static void ring_test(void)
+{
+    static const struct kvm_exit_bus bus = {NULL, port, device, msr};
+    static union { struct kvm_coalesced_mmio_ring ring; char bytes[4096]; } r;
+    const unsigned entries = (sizeof r - sizeof r.ring) / sizeof *r.ring.coalesced_mmio;
+    r.ring.first = entries - 1;
+    r.ring.last = 1;
+    r.ring.coalesced_mmio[entries - 1] = (struct kvm_coalesced_mmio){.phys_addr = 0x80, .len = 1, .pio = 1, .data = "a"};
+    r.ring.coalesced_mmio[0] = (struct kvm_coalesced_mmio){.phys_addr = 0xed, .len = 2, .pio = 1, .data = "bc"};
+    *asked = 0;
+    kvm_coalesced_drain(&r.ring, &bus);
+    CHECK("a ring is emptied, over its end", asked_is("out ed 2x1 bc") && r.ring.first == 1 && r.ring.last == 1);
+    *asked = 0;
+    kvm_coalesced_drain(&r.ring, &bus);
+    CHECK("and is empty", !*asked);
+    r.ring.last = 4;
+    r.ring.coalesced_mmio[1] = (struct kvm_coalesced_mmio){.phys_addr = 0x10080, .len = 1, .pio = 1};
+    r.ring.coalesced_mmio[2] = (struct kvm_coalesced_mmio){.phys_addr = 0x80, .len = 9, .pio = 1};
+    r.ring.coalesced_mmio[3] = (struct kvm_coalesced_mmio){.phys_addr = 0xa0000, .len = 1};
+    kvm_coalesced_drain(&r.ring, &bus);
+    CHECK("what was not asked for is passed over", !*asked && r.ring.first == 4);
+    r.ring.first = r.ring.last = 0xffffff00;
+    r.ring.last++;
+    kvm_coalesced_drain(&r.ring, &bus);
+    r.ring.first = 0;
+    r.ring.last = 0xffffffff;
+    kvm_coalesced_drain(&r.ring, &bus);
+    CHECK("nonsense ends it", r.ring.first < entries);
+}
+
 static void mmio_test(void)
 {
     clear();
@@ -183,6 +213,7 @@ static void slots_test(void)
 int main(void)
 {
     io_test();
+    ring_test();
     mmio_test();
     msr_test();
     plain_test();

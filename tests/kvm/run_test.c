@@ -1,6 +1,7 @@
 /* A small guest on the host's KVM: ports, strings, device memory, a timer's interrupt that wakes it from HLT, its own code written over, stop
  * and go on from outside, a reset, and an end by isa-debug-exit; with the interrupt controllers here, and in KVM.  Skipped, with the reason, where the host has no KVM. */
 #include "kvm/kvm.h"
+#include "tests/runtime/raw_guest.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -31,7 +32,8 @@ __asm__(".pushsection .rodata\n"
         "  incb 0x200000\n cmpb $2, 0x200000\n je 3f\n"
         "  mov $'w', %al\n out %al, $0xe9\n"                      /* the first time: waits to be stopped, looked at, and reset */
         "2: mov $0x12345678, %eax\n incl 0x200004\n jmp 2b\n"
-        "3: mov $'e', %al\n out %al, $0xe9\n mov $0x21, %al\n mov $0x501, %dx\n out %al, (%dx)\n"
+        "3: mov $1000, %ecx\n 5: out %al, $0x80\n loop 5b\n"       /* where nothing is */
+        "  mov $'e', %al\n out %al, $0xe9\n mov $0x21, %al\n mov $0x501, %dx\n out %al, (%dx)\n"
         "4: hlt\n jmp 4b\n"
         "9: mov $'!', %al\n out %al, $0xe9\n mov $1, %al\n mov $0x501, %dx\n out %al, (%dx)\n jmp 9b\n"
         "guest_handler: push %eax\n inc %edi\n mov $0x20, %al\n out %al, $0x20\n pop %eax\n iret\n"
@@ -129,6 +131,7 @@ static bool run(bool controllers)
     machine_quit(m);
     pthread_join(thread, NULL);
     CHECK("with its status", end == MACHINE_DEBUG_EXIT && status == 0x43);
+    CHECK("writes of port 80h are told of, whether each is an exit or not", stat_of(m, "port_io") >= 1000);
     machine_free(m);
     return true;
 }

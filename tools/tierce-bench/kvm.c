@@ -1,6 +1,6 @@
 /* --kvm: how fast a guest on the host's KVM gets to a device and back, through tierce's loop and through QEMU's, by turns; and what a change of the tier costs.
- * The guest is a few instructions (Multiboot, 32 bit, no paging) that write to a port without a device, or read the HPET's registers, which
- * both have outside of the kernel; now and then it says so on the serial port, by which we count. */
+ * The guest is a few instructions (Multiboot, 32 bit, no paging) that write to a port without a device, read the HPET's registers, which
+ * both have outside of the kernel, or write to port 80h, which tierce has KVM coalesce; now and then it says so on the serial port, by which we count. */
 #define _GNU_SOURCE
 #include "tools/tierce-bench/bench.h"
 #include "tools/tierce-bench/session.h"
@@ -20,9 +20,10 @@ __asm__(".pushsection .rodata\n"
         "1: mov $0x3f8, %edx\n"
         "2: mov $'~', %al\n out %al, %dx\n"
         "  mov 0x100000 + kvm_guest_rounds - kvm_guest_begin, %ecx\n"
-        "  cmpl $0, 0x100000 + kvm_guest_way - kvm_guest_begin\n jne 4f\n"
-        "3: out %al, $0x80\n dec %ecx\n jnz 3b\n jmp 2b\n"
+        "  cmpl $1, 0x100000 + kvm_guest_way - kvm_guest_begin\n je 4f\n ja 5f\n"
+        "3: out %al, $0xe0\n dec %ecx\n jnz 3b\n jmp 2b\n"
         "4: mov 0xfed000f0, %eax\n dec %ecx\n jnz 4b\n jmp 2b\n" /* the counter */
+        "5: out %al, $0x80\n dec %ecx\n jnz 5b\n jmp 2b\n"
         "kvm_guest_rounds: .long 0\n"
         "kvm_guest_way: .long 0\n"
         "kvm_guest_end:\n"
@@ -30,8 +31,8 @@ __asm__(".pushsection .rodata\n"
         ".popsection\n");
 extern const uint8_t kvm_guest_begin[], kvm_guest_rounds[], kvm_guest_way[], kvm_guest_end[];
 
-enum { PORT, DEVICE, WAYS, HANDOVERS = 100, AT_ONCE = 2000 };
-static const char *const way_names[WAYS] = {"port writes", "device reads"};
+enum { PORT, DEVICE, DELAY, WAYS, HANDOVERS = 100, AT_ONCE = 2000 };
+static const char *const way_names[WAYS] = {"port writes", "device reads", "port 80h"};
 
 static void write_guest(char *path, uint32_t way)
 {
