@@ -8,7 +8,7 @@
  * (MOV GS:disp(%rip)) lead to addresses from 0 on, whatever the PC is. */
 #define NEAR (64ll << 20)
 #define PER_CPU (16ull << 20)
-enum { LONGEST = 15 };
+enum { LONGEST = 15, PAGE = 4096, GIB = 1 << 30 };
 
 static uint64_t load(const uint8_t *at, unsigned size)
 {
@@ -24,11 +24,13 @@ static void store(uint8_t *at, unsigned size, uint64_t v)
         at[n] = (uint8_t)(v >> 8 * n);
 }
 
-/* The beginnings of regions of the address space (Linux: of the kernel's own mapping, of modules) are constants. */
+/* Where regions of the address space begin or end (Linux: the kernel's own mapping, modules) are constants, which addresses are compared with. */
+static bool is_limit(uint64_t value) { return ((value + PAGE) & (GIB - 1)) < 2 * PAGE; }
+
 static bool is_near(uint64_t value, uint64_t pc)
 {
     int64_t distance = (int64_t)(value - pc);
-    return distance > -NEAR && distance < NEAR && value << 34;
+    return distance > -NEAR && distance < NEAR && !is_limit(value);
 }
 
 /* --- What a field could be, whatever it holds */
@@ -101,6 +103,7 @@ static unsigned add(struct x86_reloc *to, unsigned count, unsigned room, unsigne
 unsigned x86_relocs_find(uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned size, struct x86_reloc *to, unsigned room)
 {
     ZydisDecoder decoder;
+    ZydisDecoderContext context;
     ZydisDecodedInstruction in;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
     struct insn_relocs r;
@@ -108,7 +111,10 @@ unsigned x86_relocs_find(uint32_t mode, uint64_t pc, const uint8_t *bytes, unsig
     if ((mode & X86_MODE_CODE) != X86_MODE_CODE64 || !(pc >> 63) || !may_have_some(pc, bytes, size))
         return 0;
     lift_decoder_init(&decoder, NULL, mode);
-    for (unsigned at = 0; at < size && ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes + at, size - at, &in, op)); at += in.length) {
+    for (unsigned at = 0; at < size && ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, &context, bytes + at, size - at, &in)); at += in.length) {
+        bool wide = in.raw.disp.size >= 32 || in.raw.imm[0].size >= 32;
+        if (!wide || !ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &context, &in, op, in.operand_count)))
+            continue;
         reloc_rule(&in, op, pc + at, &r);
         count = add(to, count, room, at + in.raw.disp.offset, r.displacement); /* in front of the immediate: SDM 2A 2.1 */
         count = add(to, count, room, at + in.raw.imm[0].offset, r.immediate);
