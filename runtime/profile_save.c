@@ -9,7 +9,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { LEAST = 8 /* runs of a block that is told of */, MOST_BLOCKS = 1 << 16, MOST_RECIPES = 512, CLUSTER = 1 << 18 /* bytes between what moves together */, DELTAS = 16 };
+enum { LEAST = 8 /* runs of a block that is told of */, MOST_BLOCKS = 1 << 16, MOST_RECIPES = 512, CLUSTER = 1 << 18 /* bytes between what moves together */,
+       NEIGHBOUR = 64 << 20 /* between what does unless it is known better: a kernel */, DELTAS = 16 };
 struct profile_taken { struct profile p; uint8_t *bytes; struct recipe **recipes; };
 
 void profile_taken_free(struct profile_taken *t)
@@ -76,62 +77,100 @@ struct profile_taken *profile_take(struct vcpu *v)
 }
 
 /* --- Merging.  The same code may lie elsewhere than in an earlier run: blocks of other PCs but the same content say how far it moved. */
-struct merge { const struct profile *old; struct profile_block *blocks; uint32_t count; uint32_t *by_content, *by_place; uint32_t mask; };
+struct merge {
+    const struct profile *old;
+    struct profile_block *blocks; uint64_t *contents /* content_hash, one a block */; uint32_t count;
+    uint32_t *by_content, *by_place, mask;                              /* open addressing; an entry is an index plus one */
+};
 
-static uint64_t content_hash(const struct profile_block *b) { return XXH3_64bits_withSeed(b->bytes, b->size, (uint64_t)b->mode << 16 | b->page_offset); }
-static uint64_t place_hash(const struct profile_block *b) { return content_hash(b) ^ b->pc * 0x9e3779b97f4a7c15ull; }
+static uint64_t bytes_hash(const struct profile_block *b, const uint8_t *bytes) { return XXH3_64bits_withSeed(bytes, b->size, (uint64_t)b->mode << 16 | b->page_offset); }
+static uint64_t place_hash(const struct profile_block *b) { return bytes_hash(b, b->bytes) ^ b->pc * 0x9e3779b97f4a7c15ull; }
 
-static bool same_content(const struct profile_block *a, const struct profile_block *b)
+/* The same wherever it lies. */
+static uint64_t content_hash(const struct profile_block *b)
 {
-    return a->mode == b->mode && a->page_offset == b->page_offset && a->size == b->size && !memcmp(a->bytes, b->bytes, a->size);
+    struct x86_reloc relocs[X86_RELOCS];
+    uint8_t unmoved[PAGE];
+    unsigned count = x86_relocs_find(b->mode, b->pc, b->bytes, b->size, relocs, X86_RELOCS);
+    if (!count)
+        return bytes_hash(b, b->bytes);
+    memcpy(unmoved, b->bytes, b->size);
+    x86_relocate(unmoved, relocs, count, b->pc, 0);
+    return bytes_hash(b, unmoved);
 }
 
-/* Open addressing; an entry is an index plus one. */
-static uint32_t *slot_of(const struct merge *m, uint32_t *table, uint64_t hash, const struct profile_block *b, bool with_place)
+static bool same_place(const struct profile_block *a, const struct profile_block *b)
+{
+    return a->pc == b->pc && a->mode == b->mode && a->page_offset == b->page_offset && a->size == b->size && !memcmp(a->bytes, b->bytes, a->size);
+}
+
+static uint32_t *place_of(const struct merge *m, const struct profile_block *b)
+{
+    uint32_t at = (uint32_t)(place_hash(b) >> 20) & m->mask;
+    while (m->by_place[at] && !same_place(&m->blocks[m->by_place[at] - 1], b))
+        at = (at + 1) & m->mask;
+    return &m->by_place[at];
+}
+
+static uint32_t *content_of(const struct merge *m, uint64_t hash)
 {
     uint32_t at = (uint32_t)(hash >> 20) & m->mask;
-    while (table[at]) {
-        const struct profile_block *have = &m->blocks[table[at] - 1];
-        if (same_content(have, b) && (!with_place || have->pc == b->pc))
-            break;
+    while (m->by_content[at] && m->contents[m->by_content[at] - 1] != hash)
         at = (at + 1) & m->mask;
-    }
-    return &table[at];
+    return &m->by_content[at];
 }
 
 static void add(struct merge *m, const struct profile_block *b)
 {
-    uint32_t *place = slot_of(m, m->by_place, place_hash(b), b, true), *content = slot_of(m, m->by_content, content_hash(b), b, false);
+    uint64_t hash = content_hash(b);
+    uint32_t *place = place_of(m, b), *content = content_of(m, hash);
     if (*place) {
         m->blocks[*place - 1].count += b->count;
         return;
     }
+    m->contents[m->count] = hash;
     m->blocks[m->count++] = *b;
     *place = m->count;
     if (!*content)
         *content = m->count;
 }
 
-/* By how much most of these blocks moved. */
-static uint64_t moved_by(const struct merge *m, const struct profile_block *b, unsigned count)
+/* By how much these blocks moved.  Short ones are found in many places, so there are many distances; what a tenth of them have in common keeps its
+ * place among the counters (Misra and Gries). */
+struct vote { uint64_t delta; unsigned count; };
+static void vote(struct vote votes[DELTAS], uint64_t delta)
 {
-    struct { uint64_t delta; unsigned votes; } deltas[DELTAS] = {{0}};
-    unsigned kinds = 0, best = 0;
-    for (unsigned n = 0; n < count; n++) {
-        uint32_t old = *slot_of(m, m->by_content, content_hash(&b[n]), &b[n], false);
-        uint64_t delta = old ? b[n].pc - m->blocks[old - 1].pc : 0;
-        unsigned k = 0;
-        while (k < kinds && deltas[k].delta != delta)
-            k++;
-        if (!old || k == DELTAS)
-            continue;
-        kinds += k == kinds;
-        deltas[k].delta = delta;
-        deltas[k].votes++;
+    struct vote *unused = NULL;
+    for (struct vote *v = votes; v < votes + DELTAS; v++) {
+        if (v->count && v->delta == delta) {
+            v->count++;
+            return;
+        }
+        unused = v->count ? unused : v;
     }
-    for (unsigned k = 1; k < kinds; k++)
-        best = deltas[k].votes > deltas[best].votes ? k : best;
-    return deltas[best].delta;
+    if (unused)
+        *unused = (struct vote){delta, 1};
+    for (struct vote *v = votes; v < votes + DELTAS && !unused; v++)
+        v->count--;
+}
+
+/* False: too few say so, for it to be more than chance. */
+static bool moved_by(const struct merge *m, const struct profile_block *b, unsigned count, uint64_t *delta)
+{
+    struct vote votes[DELTAS] = {{0}}, best = {0};
+    unsigned known = 0;
+    for (unsigned n = 0; n < count; n++) {
+        uint32_t old = *content_of(m, content_hash(&b[n]));
+        known += old != 0;
+        if (old)
+            vote(votes, b[n].pc - m->blocks[old - 1].pc);
+    }
+    for (unsigned k = 0; k < DELTAS; k++)
+        best = votes[k].count > best.count ? votes[k] : best;
+    if (!best.count || best.count < known / 4 || best.count < count / 8)
+        return false;
+    *delta = best.delta;
+    return true;
 }
 
 static int by_pc(const void *a, const void *b)
@@ -161,11 +200,14 @@ static uint32_t merge(struct merge *m, struct profile *p)
     for (unsigned n = 0; m->old && n < m->old->block_count; n++)
         add(m, &m->old->blocks[n]);
     uint32_t before = m->count;
+    uint64_t delta = 0;
     qsort(p->blocks, p->block_count, sizeof *p->blocks, by_pc);
     for (unsigned from = 0, end; from < p->block_count; from = end) {
         for (end = from + 1; end < p->block_count && p->blocks[end].pc - p->blocks[end - 1].pc < CLUSTER;)
             end++;
-        uint64_t delta = moved_by(m, &p->blocks[from], end - from);
+        bool goes_with_last = from && p->blocks[from].pc - p->blocks[from - 1].pc < NEIGHBOUR;
+        if (!moved_by(m, &p->blocks[from], end - from, &delta) && !goes_with_last)
+            delta = 0;
         for (unsigned n = from; n < end; n++) {
             struct profile_block b = moved(&p->blocks[n], delta, (uint8_t *)(uintptr_t)p->blocks[n].bytes); /* profile_taken's, which are not needed where they were */
             add(m, &b);
@@ -181,14 +223,16 @@ static bool merge_begin(struct merge *m, const struct profile *old, const struct
     while (m->mask < 2 * room)
         m->mask = m->mask * 2 + 1;
     m->blocks = malloc(room * sizeof *m->blocks);
+    m->contents = malloc(room * sizeof *m->contents);
     m->by_content = calloc(m->mask + 1, sizeof *m->by_content);
     m->by_place = calloc(m->mask + 1, sizeof *m->by_place);
-    return m->blocks && m->by_content && m->by_place;
+    return m->blocks && m->contents && m->by_content && m->by_place;
 }
 
 static void merge_end(struct merge *m)
 {
     free(m->blocks);
+    free(m->contents);
     free(m->by_content);
     free(m->by_place);
 }

@@ -1,7 +1,7 @@
 /* Profiles: written and read, regions formed of them, and a run's merged with what earlier ones left. */
 #define _GNU_SOURCE
 #include "runtime/cache.h"
-#include "tests/runtime/raw_guest.h"
+#include "tests/runtime/moving_guest.h"
 #include "tests/runtime/store_helper.h"
 
 enum { FLAT = 0x3f << X86_MODE_FLAT_SHIFT | 0x3f << X86_MODE_ZERO_SHIFT, MODE = X86_MODE_CODE64 | X86_MODE_PE | X86_MODE_LMA | X86_MODE_OSFXSR | FLAT };
@@ -83,15 +83,15 @@ static void bytes(void)
 
 /* --- Runs */
 #ifndef TIERCE_NASTY /* whose few blocks are evicted before they are told of */
-enum { BASE = 0x100000, RESULT = 0xff000 };
-/* Loops of 500 rounds, each in a page of its own: too cold to be compiled. */
-static void make(struct image *i, unsigned loops)
+enum { BASE = 0x100000, FAR = 0x500000, RESULT = 0xff000 };
+/* Loops of 500 rounds, each in a page of its own: too cold to be compiled.  They add numbers from `first` on. */
+static void make(struct image *i, unsigned loops, unsigned first)
 {
     i->size = 0;
     PUT(i, 0x31, 0xc0);
     for (unsigned n = 0; n < loops && n < 25; n++) {
         PUT(i, 0xb9), put32(i, 500 + n);
-        PUT(i, 0x05), put32(i, n);
+        PUT(i, 0x05), put32(i, first + n);
         PUT(i, 0x49, 0x75, 0xf8);
         PUT(i, 0xe9), put32(i, 4096 - (uint32_t)(i->size % 4096) - 4);
         while (i->size % 4096)
@@ -114,7 +114,7 @@ static void run(const struct image *i, const char *path, uint64_t entry, bool co
     machine_free(m);
 }
 
-struct files { struct store *s; unsigned count, loops; uint64_t runs; bool icount; };
+struct files { struct store *s; unsigned count, loops, high /* blocks in the upper half, */, far /* loops beyond FAR */; uint64_t runs; bool icount; };
 static bool look(void *ctx, const char *name, uint64_t size)
 {
     struct files *f = ctx;
@@ -127,10 +127,12 @@ static bool look(void *ctx, const char *name, uint64_t size)
     struct profile *p = profile_read(bytes, got, error, sizeof error);
     free(bytes);
     f->count++;
-    f->loops = 0;
+    f->loops = f->high = f->far = 0;
     f->runs = 0;
     for (unsigned n = 0; p && n < p->block_count; n++) {
         f->loops += p->blocks[n].bytes[0] == 0x05;
+        f->far += p->blocks[n].bytes[0] == 0x05 && p->blocks[n].pc >= FAR;
+        f->high += p->blocks[n].pc >> 63;
         f->runs += p->blocks[n].bytes[0] == 0x05 ? p->blocks[n].count : 0;
     }
     f->icount = p && p->icount;
@@ -152,12 +154,12 @@ static void runs(void)
     static struct image i;
     char path[64];
     snprintf(path, sizeof path, "%s", fresh_path());
-    make(&i, 10);
+    make(&i, 10, 0);
     run(&i, path, BASE, false);
     struct files f = files_of(path);
     check(f.count == 1 && f.loops == 10, "a run tells of its loops", f.loops);
     check(f.runs > 4000 && f.runs < 6000, "and how often they ran", (long)f.runs);
-    make(&i, 20);
+    make(&i, 20, 0);
     run(&i, path, BASE + 0x40000, false);
     f = files_of(path);
     check(f.count == 1 && f.loops == 20, "another, elsewhere, with more of them: one file, each loop once", f.loops);
@@ -165,6 +167,34 @@ static void runs(void)
     run(&i, path, BASE, true);
     f = files_of(path);
     check(f.count == 2, "a counted run has a file of its own", f.count);
+}
+
+/* One loop of many is like one from before: they did not move for that. */
+static void by_chance(void)
+{
+    static struct image i;
+    char path[64];
+    snprintf(path, sizeof path, "%s", fresh_path());
+    make(&i, 10, 0);
+    run(&i, path, BASE, false);
+    make(&i, 25, 8);
+    run(&i, path, FAR, false);
+    struct files f = files_of(path);
+    check(f.loops == 35 && f.far == 25, "a likeness by chance moves nothing", f.far);
+}
+
+/* A kernel that has addresses of its own in its code. */
+static void moved(void)
+{
+    char path[64];
+    snprintf(path, sizeof path, "%s", fresh_path());
+    struct image i = moving_image(0);
+    run(&i, path, MOVING_AT, true);
+    struct files first = files_of(path);
+    i = moving_image(60ll * MOVING_PAGE);
+    run(&i, path, MOVING_AT, true);
+    struct files both = files_of(path);
+    check(first.high && both.high == first.high, "moved as a whole: each block once", both.high);
 }
 #endif
 
@@ -176,6 +206,8 @@ int main(void)
     bytes();
 #ifndef TIERCE_NASTY
     runs();
+    by_chance();
+    moved();
 #endif
     x86_model_free(model);
     remove_all();
