@@ -58,15 +58,15 @@ bool cache_open(struct machine *m, char *error, size_t size)
     const struct store_options options = {.path = c->path, .layers = c->layers, .layer_count = c->layer_count, .max_bytes = c->max_bytes,
                                           .remote = c->remote, .warn = warn};
     char why[300];
-    if (!c->path || (m->config.tier != TIER_TIERED && !m->config.handover_count && !m->config.sample_hz) || m->config.stress)
+    if (m->cache || !c->path || (m->config.tier != TIER_TIERED && !m->config.handover_count && !m->config.sample_hz) || m->config.stress)
         return true;
     struct cache *cache = calloc(1, sizeof *cache);
     if (cache && (cache->store = store_open(&options, why, sizeof why))) {
-        m->cache = cache;
         cache->told_ns = machine_host_ns();
         cache->translator = m->vcpu->regions.translator;
         cache->templates = templates_begin(cache->store, cache->translator, machine_counts(m));
         cache->preloading = c->preload && thread_without_signals(&cache->preloader, preload, cache);
+        m->cache = cache; /* the worker may run already */
         return true;
     }
     if (!cache)
@@ -77,6 +77,13 @@ bool cache_open(struct machine *m, char *error, size_t size)
     else
         fprintf(stderr, "tierce: cache: %s; going on without\n", why);
     return !c->named;
+}
+
+void cache_enter(struct machine *m)
+{
+    char error[400];
+    if (!cache_open(m, error, sizeof error))
+        fprintf(stderr, "tierce: %s; going on without\n", error);
 }
 
 /* --- What ran */

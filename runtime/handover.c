@@ -221,6 +221,7 @@ static void tier_enter(struct vcpu *v, enum tier tier)
         tb_flush_all(v);
     m->translated_for = tier;
     regions_set(v);
+    cache_enter(m);
     tb_mode_changed(v);
     softmmu_mode(v);
 }

@@ -246,7 +246,7 @@ struct machine {
     struct debugger debug;
     struct symbols *symbols;        /* NULL: none were given */
     struct perf *perf;              /* NULL: nobody is told */
-    struct cache *cache;            /* of translations; NULL: none */
+    struct cache *_Atomic cache;    /* of translations; NULL: none.  Set by the vCPU's thread where the tier becomes TIER_TIERED */
     int wake_fd;                    /* wakes the main loop */
     struct watch watches[32]; unsigned watch_count;
     uint64_t written_pages[64]; unsigned written_count; /* of RAM, by other threads; one more than there is room for: any page */
@@ -431,6 +431,7 @@ const void *region_hot(struct vcpu *);
 bool region_covers(const struct vcpu *, const struct tb *); /* some installed one does, though it is not entered there */
 /* cache.c: the translation cache of a machine. */
 bool cache_open(struct machine *, char *error, size_t size); /* true without one, too; false: error has one line */
+void cache_enter(struct machine *);                     /* the tier has changed: where one is wanted now it is opened; what hinders that is told */
 void cache_close(struct machine *);                     /* no worker runs any more */
 bool cache_keeps_templates(const struct vcpu *);        /* what is translated is to have relocations */
 struct template_found;
@@ -473,6 +474,7 @@ static inline void regions_remapped_page(struct vcpu *v, uint64_t linear) { (voi
 static inline const void *region_hot(struct vcpu *v) { (void)v; return NULL; }
 static inline void profile_access(struct vcpu *v, uint64_t address, unsigned size) { (void)v, (void)address, (void)size; }
 static inline bool cache_open(struct machine *m, char *error, size_t size) { (void)m, (void)error, (void)size; return true; }
+static inline void cache_enter(struct machine *m) { (void)m; }
 static inline void cache_close(struct machine *m) { (void)m; }
 static inline void cache_look(struct vcpu *v, struct tb *tb) { (void)v, (void)tb; }
 static inline bool cache_keeps_templates(const struct vcpu *v) { (void)v; return false; }

@@ -26,7 +26,8 @@ static uint32_t loop_result(uint32_t eax, uint32_t rounds, uint32_t step, uint32
     return eax;
 }
 
-static struct outcome run_with(const struct image *i, struct machine_config config)
+/* The tier changes to `then` at its first instruction. */
+static struct outcome run_switched(const struct image *i, struct machine_config config, enum tier then)
 {
     char error[400];
     bool usage;
@@ -43,6 +44,8 @@ static struct outcome run_with(const struct image *i, struct machine_config conf
     struct machine *m = machine_new(&config, error, sizeof error, &usage);
     if (!m)
         exit((printf("machine_new: %s\n", error), 1));
+    if (then != config.tier)
+        check(machine_tier_set(m, then, error, sizeof error), "the tier is to change", 0);
     machine_run(m, &status);
     for (unsigned n = 0; n < 10000 && (machine_is_compiling(m) || (stat_of(m, "recordings") && !stat_of(m, "cache_puts"))); n++)
         usleep(1000); /* what was recorded is to be kept */
@@ -51,6 +54,8 @@ static struct outcome run_with(const struct image *i, struct machine_config conf
     machine_free(m);
     return o;
 }
+
+static struct outcome run_with(const struct image *i, struct machine_config config) { return run_switched(i, config, config.tier); }
 
 static struct outcome run(const struct image *i, const char *path)
 {
@@ -89,6 +94,22 @@ static void warm(void)
     check(model.result == wanted && !model.hits, "not for another CPU", (long)model.hits);
     struct outcome layer = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .cache = {.path = fresh_path(), .named = true, .layers = {path}, .layer_count = 1}});
     check(layer.result == wanted && layer.hits && !layer.puts, "from a layer beneath", (long)layer.hits);
+}
+
+/* The monitor changes the tier of a run that began without a cache. */
+static void switched(void)
+{
+    const struct image i = image_of(5, 0x11);
+    uint32_t wanted = loop_result(0, ROUNDS, 5, 0x11);
+    char path[64];
+    snprintf(path, sizeof path, "%s", fresh_path());
+    struct machine_config config = {.tier = TIER_TCG, .cache = {.path = path, .named = true}};
+    struct outcome cold = run_switched(&i, config, TIER_TIERED), warm = run_switched(&i, config, TIER_TIERED);
+    check(cold.result == wanted && warm.result == wanted, "switched: results", warm.result);
+    check(cold.puts && warm.hits && !warm.compiled, "switched: the cache is opened then", (long)warm.hits);
+    config.cache.path = "/dev/null";
+    struct outcome without = run_switched(&i, config, TIER_TIERED);
+    check(without.result == wanted && !without.puts, "switched: a cache that cannot be used is no error then", (long)without.puts);
 }
 
 /* The same function twice, as a library in two processes is: one object, two regions. */
@@ -309,6 +330,7 @@ static void refused(void)
 int main(void)
 {
     warm();
+    switched();
     twice();
     moved();
     changed();
