@@ -1,19 +1,11 @@
 /* GDB's JIT interface: the list of objects as gdb reads it, and a gdb that names what lies at an address while the object there is
  * registered.  `gdb_jit_test run` is the program that gdb runs. */
 #include "runtime/internal.h"
+#include "tests/runtime/tally.h"
 #include <elf.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-static int passed, failed;
-static void check(const char *what, bool ok)
-{
-    passed += ok;
-    failed += !ok;
-    if (!ok)
-        printf("%s: wrong\n", what);
-}
 
 /* What the protocol says of the names that gdb looks for. */
 struct jit_code_entry { struct jit_code_entry *next_entry, *prev_entry; const char *symfile_addr; uint64_t symfile_size; };
@@ -134,6 +126,5 @@ int main(int argc, char **argv)
     not_objects(m);
     with_gdb(argv[0]);
     free(m);
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed > 0;
+    return tally("gdb_jit");
 }

@@ -1,17 +1,9 @@
 /* Recipes: they read back as they were written, compile to the same bytes wherever they lie, and what is damaged is refused. */
 #include "runtime/cache.h"
 #include "frontend/frontend.h"
+#include "tests/runtime/tally.h"
 #include <stdlib.h>
 #include <string.h>
-
-static int passed, failed;
-static void check(const char *what, bool ok)
-{
-    passed += ok;
-    failed += !ok;
-    if (!ok)
-        printf("%s: wrong\n", what);
-}
 
 enum { FLAT = 0x3f << X86_MODE_FLAT_SHIFT | 0x3f << X86_MODE_ZERO_SHIFT, MODE = X86_MODE_CODE64 | X86_MODE_PE | X86_MODE_LMA | X86_MODE_OSFXSR | FLAT };
 /* 1: add (%rdi), %rax; add $8, %rdi; dec %rcx; jnz 1b.  Behind it: mov %rax, (%rsi); call *%rdx.  Elsewhere: addps (%rdi), %xmm0; ret */
@@ -289,6 +281,5 @@ int main(void)
     damaged();
     refused();
     x86_model_free(model);
-    printf("recipe: %d passed, %d failed\n", passed, failed);
-    return failed != 0;
+    return tally("recipe");
 }
