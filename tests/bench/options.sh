@@ -35,6 +35,11 @@ expect 2 "--kvm goes with --format text" --kvm --format json
 expect 2 "--only nosuch: no program and no group" --only nosuch --qemu none --tiers none
 expect 2 "--only integer_has: no program" --only integer_crc,integer_has --qemu none --tiers none
 expect 2 "leaves nothing to measure" --no-native --tiers none --qemu none
+expect 2 "--tiers none does not go with them" --cache-boot --tiers none
+expect 2 "--build-seconds 0: accepted is a number from 1" --build-seconds 0
+expect 2 "--build-runs x: accepted" --build-runs x
+ln -s "$(dirname "$bench")/tierce" "$dir/tierce"
+expect 1 "$dir/tierce-cache: No such file or directory; --cache-boot and --cache-programs need it" --cache-boot --tierce "$dir/tierce" --qemu none
 expect 1 "--qemu /no/such/qemu: it does not start" --qemu /no/such/qemu --tiers none
 expect 1 "--tierce /no/such/tierce: it does not start" --tierce /no/such/tierce --qemu none
 expect 1 "--kernel /no/such/kernel: No such file" --kernel /no/such/kernel --qemu none

@@ -7,7 +7,8 @@
 #include <sys/types.h>
 
 struct json;
-enum { MAX_SUBJECTS = 6, MAX_PROGRAMS = 160, MAX_ROUNDS = 50, MAX_ARGUMENTS = 40, MAX_CACHE_ROWS = 32, LATENCIES = 5 /* new loops a round */ };
+enum { MAX_SUBJECTS = 6, MAX_PROGRAMS = 160, MAX_ROUNDS = 50, MAX_ARGUMENTS = 40, MAX_CACHE_ROWS = 32, GRID_ROWS = 8, GRID_COLUMNS = 3, MAX_GRIDS = 2,
+       LATENCIES = 5 /* new loops a round */ };
 
 enum outcome { NOT_RUN, GOOD, WRONG, ENDED, TIMED_OUT };
 
@@ -31,8 +32,16 @@ struct subject {
 
 struct program { char group[24], name[48]; };
 
-/* A figure of --cache, one value a round; wanted: NaN, or what it may be at most. */
+/* A figure of --cache or --cache-boot, one value a round; wanted: NaN, or what it may be at most. */
 struct cache_row { const char *name, *unit; double values[MAX_ROUNDS], wanted; unsigned count; };
+
+/* A table of --cache-boot: who did it down, what was measured across; all in seconds, compared with what one row took in the same round. */
+struct grid {
+    const char *title, *columns[GRID_COLUMNS], *rows[GRID_ROWS];
+    unsigned column_count, row_count, base;
+    double values[GRID_ROWS][GRID_COLUMNS][MAX_ROUNDS];
+    unsigned rounds;
+};
 
 struct memory { double ram, rest; };  /* MiB resident: of guest RAM, of all else */
 
@@ -41,12 +50,13 @@ struct saved { double save_ms, load_ms, start_ms /* to the guest's answer */, fi
 struct bench {
     /* what was asked for */
     const char *kernel, *tierce, *qemu, *output, *only, *tiers, *compare;
-    unsigned rounds, budget_ms, memory_mib, timeout_s;
-    bool native, with_programs, with_boot, with_memory, with_state, with_translate, with_cache, with_latency, with_load, with_kvm, by_best;
+    unsigned rounds, budget_ms, memory_mib, timeout_s, build_seconds, build_runs;
+    bool native, with_programs, with_boot, with_memory, with_state, with_translate, with_cache, with_cache_boot, with_cache_programs, with_latency, with_load, with_kvm, by_best;
     enum { TEXT, JSON, HTML } format;
     struct json *old;        /* of --compare */
     /* what was found */
-    char guest[4096], linux_sh[4096], initrd[64], shell_initrd[4096], kernel_path[4096], tierce_path[4096];
+    char guest[4096], linux_sh[4096], initrd[64], shell_initrd[4096], kernel_path[4096], tierce_path[4096], scratch[512];
+    char cache_path[4096], gcc_initrd[4096], debian_initrd[4096]; /* of --cache-boot, --cache-programs; cache_path is that of tierce-cache */
     char host_cpu[128], host_kernel[160], date[40];
     long host_cpus, host_mib;
     struct subject subjects[MAX_SUBJECTS];
@@ -63,8 +73,17 @@ struct bench {
     char stages[MAX_SUBJECTS][8192]; /* what --stats=json said of the translation programs */
     struct cache_row cache_rows[MAX_CACHE_ROWS];
     unsigned cache_row_count;
+    struct grid grids[MAX_GRIDS];
+    unsigned grid_count;
     unsigned rounds_done, boots_done, states_done, failures;
 };
+
+/* Whether anything is asked for that the reports tell of and that guests run for. */
+static inline bool measures_guests(const struct bench *b)
+{
+    return b->with_programs || b->with_boot || b->with_memory || b->with_state || b->with_translate || b->with_cache_boot || b->with_cache_programs ||
+           b->with_latency || b->with_load;
+}
 
 /* Prints one line to standard error and ends with `status`. */
 __attribute__((format(printf, 2, 3), noreturn)) void die(int status, const char *format, ...);
@@ -79,6 +98,12 @@ void options_parse(struct bench *b, int argc, char **argv);
 
 /* find.c: finds programs, kernels and versions, and makes the initramfs. */
 void find_all(struct bench *b);
+/* Runs a command, whose words are given apart: no shell reads them.  True: it ended with status 0; `line`, if not NULL, has the first line that it
+ * printed, or is "". */
+bool run_command(const char *const argv[], char *line, size_t size);
+
+/* scratch.c: a private directory for what a run leaves behind; it goes with the process. */
+const char *scratch(struct bench *b);
 
 /* measure.c: the measurements, each interleaved over all subjects. */
 void measure_programs(struct bench *b);
@@ -87,6 +112,10 @@ void measure_memory(struct bench *b);
 void measure_stages(struct bench *b);
 /* cache.c */
 void measure_cache(struct bench *b);
+void cache_row_add(struct bench *b, const char *name, const char *unit, double wanted, double value);
+/* cache_boot.c */
+void measure_cache_boot(struct bench *b);
+void measure_cache_programs(struct bench *b);
 /* state.c */
 void measure_state(struct bench *b);
 void measure_latency(struct bench *b);
@@ -115,6 +144,9 @@ struct figures saved_figures(const struct bench *b, unsigned subject, size_t fie
  * rests takes. */
 struct figures latency_figures(const struct bench *b, unsigned subject);
 struct figures loss_figures(const struct bench *b, unsigned subject);
+/* Seconds of a row, and how many times as long as the base's they are. */
+struct figures grid_figures(const struct grid *g, unsigned row, unsigned column);
+struct figures grid_ratios(const struct grid *g, unsigned row, unsigned column);
 /* What the first tier of tierce must hold against QEMU, as far as it was measured; returns how many. */
 enum { MAX_GOALS = 8 };
 struct goal { const char *label, *unit; struct figures got; double wanted; bool reached; };

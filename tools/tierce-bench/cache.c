@@ -5,11 +5,9 @@
 #include "tools/tierce-bench/bench.h"
 #include "runtime/store.h"
 #include <errno.h>
-#include <ftw.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { OBJECTS = 100000, PACKED_OBJECTS = 10000, GETS = 20000, SIZE_MIN = 1024, SIZE_RANGE = 4096 };
 struct code { uint8_t *bytes; size_t size; };
@@ -29,7 +27,7 @@ static struct cache_row *row(struct bench *b, const char *name, const char *unit
     return &b->cache_rows[b->cache_row_count++];
 }
 
-static void add(struct bench *b, const char *name, const char *unit, double wanted, double value)
+void cache_row_add(struct bench *b, const char *name, const char *unit, double wanted, double value)
 {
     struct cache_row *r = row(b, name, unit, wanted);
     if (r->count < MAX_ROUNDS)
@@ -119,36 +117,26 @@ static void measure_store(struct bench *b, const char *path, unsigned objects, b
     struct cost hit = cost_of_gets(s, 0, objects, true);
     store_count(s, &counts);
     if (compressed) {
-        add(b, "lookup and load, zlib", "us", NAN, hit.median);
-        add(b, "stored size, zlib", "%", NAN, 100.0 * (double)counts.stored_bytes / (double)counts.bytes);
+        cache_row_add(b, "lookup and load, zlib", "us", NAN, hit.median);
+        cache_row_add(b, "stored size, zlib", "%", NAN, 100.0 * (double)counts.stored_bytes / (double)counts.bytes);
     } else {
         struct cost miss = cost_of_gets(s, OBJECTS, OBJECTS, false);
-        add(b, "open 100,000 objects", "ms", 10, ns / 1e6);
-        add(b, "lookup and load", "us", 20, hit.median);
-        add(b, "lookup and load, worst 1 %", "us", NAN, hit.worst);
-        add(b, "lookup of what is not there", "us", NAN, miss.median);
+        cache_row_add(b, "open 100,000 objects", "ms", 10, ns / 1e6);
+        cache_row_add(b, "lookup and load", "us", 20, hit.median);
+        cache_row_add(b, "lookup and load, worst 1 %", "us", NAN, hit.worst);
+        cache_row_add(b, "lookup of what is not there", "us", NAN, miss.median);
         if (counts.objects != OBJECTS)
             die(1, "cache: %lu objects are there, not %u", counts.objects, OBJECTS);
     }
     store_close(s);
 }
 
-static int remove_one(const char *path, const struct stat *s, int kind, struct FTW *f)
-{
-    (void)s, (void)kind, (void)f;
-    return remove(path);
-}
-
 void measure_cache(struct bench *b)
 {
-    const char *temporary = getenv("TMPDIR");
-    char dir[512], plain[600], packed[600];
+    char plain[600], packed[600];
     struct code c = own_code();
-    snprintf(dir, sizeof dir, "%.480s/tierce-bench-XXXXXX", temporary && *temporary ? temporary : "/tmp");
-    if (!mkdtemp(dir))
-        die(1, "%s: %s; accepted is a TMPDIR that can be written", dir, strerror(errno));
-    snprintf(plain, sizeof plain, "%s/plain", dir);
-    snprintf(packed, sizeof packed, "%s/packed", dir);
+    snprintf(plain, sizeof plain, "%s/plain", scratch(b));
+    snprintf(packed, sizeof packed, "%s/packed", scratch(b));
     fill(plain, &c, OBJECTS, false);
     fill(packed, &c, PACKED_OBJECTS, true);
     for (unsigned r = 0; r < b->rounds; r++) {
@@ -156,6 +144,5 @@ void measure_cache(struct bench *b)
         measure_store(b, plain, OBJECTS, false);
         measure_store(b, packed, PACKED_OBJECTS, true);
     }
-    nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     free(c.bytes);
 }

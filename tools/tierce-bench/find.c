@@ -14,10 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The first line that a command prints; "" where it fails.  Its words are given apart: no shell reads them. */
-static bool first_line(const char *const argv[], char *line, size_t size)
+bool run_command(const char *const argv[], char *line, size_t size)
 {
+    char unread[2];
     int ends[2], status;
+    line = line ? line : unread;
+    size = line == unread ? sizeof unread : size;
     line[0] = 0;
     if (pipe2(ends, O_CLOEXEC))
         return false;
@@ -37,8 +39,10 @@ static bool first_line(const char *const argv[], char *line, size_t size)
         ;
     if (f)
         fclose(f);
-    return waitpid(pid, &status, 0) == pid && status == 0 && line[0];
+    return waitpid(pid, &status, 0) == pid && status == 0;
 }
+
+static bool first_line(const char *const argv[], char *line, size_t size) { return run_command(argv, line, size) && line[0]; }
 
 /* `name` under the folder above the one that holds this program. */
 static void beside(char *path, size_t size, const char *name)
@@ -62,6 +66,15 @@ static void find_programs(struct bench *b)
         snprintf(b->tierce_path, sizeof b->tierce_path, "%s", b->tierce);
     else
         beside(b->tierce_path, sizeof b->tierce_path, "bin/tierce");
+}
+
+/* tierce-cache lies beside tierce: only what the same sources were built to have a cache in common. */
+static void find_cache_tool(struct bench *b)
+{
+    const char *slash = strrchr(b->tierce_path, '/');
+    snprintf(b->cache_path, sizeof b->cache_path, "%.*stierce-cache", slash ? (int)(slash + 1 - b->tierce_path) : 0, b->tierce_path);
+    if (slash && access(b->cache_path, X_OK))
+        die(1, "%s: %s; --cache-boot and --cache-programs need it beside tierce, which was built with LLVM", b->cache_path, strerror(errno));
 }
 
 static bool wanted(const struct bench *b, const char *group, const char *name)
@@ -160,9 +173,13 @@ static void find_kernel(struct bench *b)
         die(1, "--kernel %s: %s; accepted: a readable bzImage, cloud, amd64, auto", name, strerror(errno));
     else if (!first_line((const char *const[]){b->linux_sh, "kernel", name, NULL}, b->kernel_path, sizeof b->kernel_path))
         die(1, "%s could not get Debian's %s kernel", b->linux_sh, name);
-    if ((b->with_boot || b->with_memory || b->with_state) &&
+    if ((b->with_boot || b->with_memory || b->with_state || b->with_cache_boot) &&
         !first_line((const char *const[]){b->linux_sh, "initrd", "busybox", NULL}, b->shell_initrd, sizeof b->shell_initrd))
         die(1, "%s could not make the initramfs with the shell", b->linux_sh);
+    if (b->with_cache_programs && !first_line((const char *const[]){b->linux_sh, "initrd", "gcc", NULL}, b->gcc_initrd, sizeof b->gcc_initrd))
+        die(1, "%s could not make the initramfs with gcc", b->linux_sh);
+    if (b->with_cache_programs && !first_line((const char *const[]){b->linux_sh, "initrd", "debian", NULL}, b->debian_initrd, sizeof b->debian_initrd))
+        die(1, "%s could not make the initramfs with python3", b->linux_sh);
 }
 
 /* One entry of a cpio archive in the form that the kernel reads ("newc": initramfs buffer format in its documents). */
@@ -224,6 +241,8 @@ void find_all(struct bench *b)
     find_subjects(b);
     if (!b->subject_count)
         die(2, "--no-native --tiers none --qemu none leaves nothing to measure");
+    if (b->with_cache_boot || b->with_cache_programs)
+        find_cache_tool(b);
     if (any_guest(b)) {
         find_kernel(b);
         make_initrd(b);

@@ -77,6 +77,10 @@ static void measure(struct bench *b)
         measure_state(b);
     if (b->with_cache)
         measure_cache(b);
+    if (b->with_cache_boot)
+        measure_cache_boot(b);
+    if (b->with_cache_programs)
+        measure_cache_programs(b);
 }
 
 int main(int argc, char **argv)
@@ -98,7 +102,7 @@ int main(int argc, char **argv)
     clear_progress();
     if (b->with_kvm)
         measure_kvm(b, out);
-    if (b->with_programs || b->with_boot || b->with_memory || b->with_state || b->with_translate || b->with_cache || b->with_latency || b->with_load)
+    if (!b->with_kvm || measures_guests(b) || b->with_cache)
         reports[b->format](b, out);
     bool written = !ferror(out) && !fclose(out);
     int status = b->failures || !written;

@@ -9,8 +9,6 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define KERNEL_OPTIONS "console=ttyS0 quiet panic=-1"
-
 void command_machine(const struct bench *b, const struct subject *s, const char *const *more, struct command *c)
 {
     unsigned n = 0;
@@ -27,21 +25,24 @@ void command_machine(const struct bench *b, const struct subject *s, const char 
     c->argv[n] = NULL;
 }
 
-static void command_for(const struct bench *b, const struct subject *s, const char *initrd, const char *extra, struct command *c)
+void command_guest(const struct bench *b, const struct subject *s, const char *initrd, const char *const *more, struct command *c)
 {
-    const char *const more[] = {"-kernel", b->kernel_path, "-initrd", initrd, "-append", KERNEL_OPTIONS, extra, NULL};
-    command_machine(b, s, more, c);
+    const char *all[MAX_ARGUMENTS / 2] = {"-kernel", b->kernel_path, "-initrd", initrd, "-append", KERNEL_OPTIONS};
+    unsigned n = 6;
+    while (*more && n < sizeof all / sizeof *all - 1)
+        all[n++] = *more++;
+    command_machine(b, s, all, c);
 }
 
-void failed(struct bench *b, unsigned subject, struct session *s, const char *what, enum session_result r)
+void failed(struct bench *b, const struct subject *who, struct session *s, const char *what, enum session_result r)
 {
     int status = session_finish(s, 0.5, NULL, 0);
-    if (b->subjects[subject].kind != QEMU)
+    if (who->kind != QEMU)
         b->failures++;
     if (r == SESSION_TIMEOUT)
-        complain("%s: %s did not end within %u s", b->subjects[subject].name, what, b->timeout_s);
+        complain("%s: %s did not end within %u s", who->name, what, b->timeout_s);
     else
-        complain("%s: ended in %s, with %s %d; its last line: %s", b->subjects[subject].name, what,
+        complain("%s: ended in %s, with %s %d; its last line: %s", who->name, what,
                  WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), s->last);
 }
 
@@ -49,13 +50,13 @@ void failed(struct bench *b, unsigned subject, struct session *s, const char *wh
 static bool start(struct bench *b, unsigned subject, const char *extra, struct session *s)
 {
     struct command c;
-    command_for(b, &b->subjects[subject], b->initrd, extra, &c);
+    command_guest(b, &b->subjects[subject], b->initrd, (const char *const[]){extra, NULL}, &c);
     progress("starting %s", b->subjects[subject].name);
     if (!session_start(s, c.argv))
         die(1, "cannot start a process for %s", b->subjects[subject].name);
     enum session_result r = session_expect(s, "BENCH-READY", b->timeout_s);
     if (r != SESSION_OK)
-        failed(b, subject, s, "start", r);
+        failed(b, &b->subjects[subject], s, "start", r);
     return r == SESSION_OK;
 }
 
@@ -108,7 +109,7 @@ static void run_program(struct bench *b, unsigned program, unsigned subject, uns
                  m->host / 1e6);
     if (r == SESSION_OK)
         return;
-    failed(b, subject, s, name, r);
+    failed(b, &b->subjects[subject], s, name, r);
     *alive = start(b, subject, NULL, s); /* the next program gets a new guest */
 }
 
@@ -139,18 +140,23 @@ void measure_programs(struct bench *b)
 
 /* --- Boot */
 
-bool start_shell(struct bench *b, unsigned subject, struct session *s)
+bool start_guest(struct bench *b, const struct subject *who, const char *initrd, const char *const *more, struct session *s)
 {
     struct command c;
-    command_for(b, &b->subjects[subject], b->shell_initrd, NULL, &c);
+    command_guest(b, who, initrd, more, &c);
     if (!session_start(s, c.argv))
-        die(1, "cannot start a process for %s", b->subjects[subject].name);
+        die(1, "cannot start a process for %s", who->name);
     enum session_result r = session_expect(s, "tierce guest ready", b->timeout_s);
     if (r == SESSION_OK)
         r = session_expect(s, "/ # ", b->timeout_s);
     if (r != SESSION_OK)
-        failed(b, subject, s, "boot", r);
+        failed(b, who, s, "boot", r);
     return r == SESSION_OK;
+}
+
+bool start_shell(struct bench *b, unsigned subject, struct session *s)
+{
+    return start_guest(b, &b->subjects[subject], b->shell_initrd, (const char *const[]){NULL}, s);
 }
 
 static void boot_once(struct bench *b, unsigned subject, unsigned round, struct session *s)
@@ -250,7 +256,7 @@ static void latency_round(struct bench *b, unsigned subject, unsigned round, str
             of[i] = ns;
     }
     if (r != SESSION_OK) {
-        failed(b, subject, s, "latency", r);
+        failed(b, &b->subjects[subject], s, "latency", r);
         return;
     }
     session_send(s, "quit\n");
@@ -286,7 +292,7 @@ static bool steady_times(struct bench *b, unsigned subject, const char *extra, s
         times[i % STEADY] = m.outcome != GOOD ? NAN : b->by_best ? m.best : m.unit;
     }
     if (r != SESSION_OK) {
-        failed(b, subject, s, "the steady programs", r);
+        failed(b, &b->subjects[subject], s, "the steady programs", r);
         return false;
     }
     session_send(s, "quit\n");

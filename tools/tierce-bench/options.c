@@ -33,6 +33,10 @@ static const struct option options[] = {
     {"state", NULL, "measure saving and restoring a guest at its shell", FLAG_ON, FIELD(with_state)},
     {"translate", NULL, "measure the cost of translation, and say where it goes", FLAG_ON, FIELD(with_translate)},
     {"cache", NULL, "measure the translation cache's store", FLAG_ON, FIELD(with_cache)},
+    {"cache-boot", NULL, "measure boots with a translation cache: cold, warm, from the kernel's files, off the disk; and builds of it", FLAG_ON, FIELD(with_cache_boot)},
+    {"cache-programs", NULL, "measure brief programs in a guest (gcc, python3, forks) with a cold cache and a warm one", FLAG_ON, FIELD(with_cache_programs)},
+    {"build-seconds", "S", "of those, how long each build of a cache may take (default 120)", NUMBER_OPTION, FIELD(build_seconds), 1, 86400},
+    {"build-runs", "N", "of those, how often a block ran that is built from a profile (default 500)", NUMBER_OPTION, FIELD(build_runs), 1, 1000000000},
     {"latency", NULL, "measure how long a loop that is new runs before its compiled code does (wants an idle second core)", FLAG_ON, FIELD(with_latency)},
     {"compiler-load", NULL, "measure what a busy guest loses to a compiler that never rests (wants two cores)", FLAG_ON, FIELD(with_load)},
     {"kvm", NULL, "measure the ways to devices on the host's KVM, against QEMU's, and changes between KVM and tcg", FLAG_ON, FIELD(with_kvm)},
@@ -49,7 +53,7 @@ static void help(void)
     printf("usage: tierce-bench [options]\nRuns benchmark programs natively, in the tiers of tierce and under QEMU, by turns, and "
            "prints how they compare.\n");
     for (unsigned i = 0; i < OPTIONS; i++)
-        printf("  --%-13s %-6s %s\n", options[i].name, options[i].value ? options[i].value : "", options[i].help);
+        printf("  --%-14s %-6s %s\n", options[i].name, options[i].value ? options[i].value : "", options[i].help);
     printf("Exit status: 0 all ran and gave the right results, 1 something did not, 2 usage.\n");
 }
 
@@ -82,7 +86,7 @@ static void set(struct bench *b, const struct option *o, const char *value)
     case NUMBER_OPTION: *(unsigned *)(void *)field = number(o, value); break;
     case FLAG_ON: *(bool *)field = true; break;
     case FLAG_OFF: *(bool *)field = false; break;
-    case ALL_OPTION: b->with_programs = b->with_boot = b->with_memory = b->with_state = b->with_translate = b->with_cache = b->with_latency = b->with_load = true; break;
+    case ALL_OPTION: b->with_programs = b->with_boot = b->with_memory = b->with_state = b->with_translate = b->with_cache = b->with_cache_boot = b->with_cache_programs = b->with_latency = b->with_load = true; break;
     case FORMAT_OPTION:
         if (strcmp(value, "text") && strcmp(value, "json") && strcmp(value, "html"))
             die(2, "--format %s: accepted are text, json, html", value);
@@ -111,7 +115,7 @@ static void check_tiers(const char *list)
 
 void options_parse(struct bench *b, int argc, char **argv)
 {
-    b->rounds = 3, b->budget_ms = 150, b->memory_mib = 512, b->timeout_s = 120;
+    b->rounds = 3, b->budget_ms = 150, b->memory_mib = 512, b->timeout_s = 120, b->build_seconds = 120, b->build_runs = 500;
     b->tiers = "tiered", b->kernel = "auto", b->native = true;
     for (int i = 1; i < argc; i++) {
         const struct option *o = find(argv[i]);
@@ -125,6 +129,8 @@ void options_parse(struct bench *b, int argc, char **argv)
         die(2, "--compare goes with --format text");
     if (b->with_kvm && b->format != TEXT)
         die(2, "--kvm goes with --format text");
-    if (!b->with_boot && !b->with_memory && !b->with_state && !b->with_translate && !b->with_cache && !b->with_latency && !b->with_load && !b->with_kvm)
+    if (!b->with_kvm && !measures_guests(b) && !b->with_cache)
         b->with_programs = true;
+    if ((b->with_cache_boot || b->with_cache_programs) && !strcmp(b->tiers, "none"))
+        die(2, "--cache-boot and --cache-programs measure tierce: --tiers none does not go with them");
 }

@@ -310,6 +310,23 @@ static void print_cache(const struct bench *b, FILE *out)
     fputs("</table>\n", out);
 }
 
+static void print_grid(const struct grid *g, FILE *out)
+{
+    fprintf(out, "<h2>%s</h2><p class=\"dim\">And times as long as %s in the same round.</p><div class=\"wide\"><table><tr><th></th>", g->title, g->rows[g->base]);
+    for (unsigned c = 0; c < g->column_count; c++)
+        fprintf(out, "<th>%s</th><th>times</th>", g->columns[c]);
+    fputs("</tr>\n", out);
+    for (unsigned r = 0; r < g->row_count; r++) {
+        fprintf(out, "<tr><td>%s</td>", g->rows[r]);
+        for (unsigned c = 0; c < g->column_count; c++) {
+            print_cell(out, grid_figures(g, r, c), "");
+            print_cell(out, grid_ratios(g, r, c), "");
+        }
+        fputs("</tr>\n", out);
+    }
+    fputs("</table></div>\n", out);
+}
+
 static void print_compiler(const struct bench *b, FILE *out)
 {
     if (!b->latencies_done && !b->losses_done)
@@ -380,6 +397,8 @@ void report_html(const struct bench *b, FILE *out)
     print_memory(b, out);
     print_state(b, out);
     print_cache(b, out);
+    for (unsigned n = 0; n < b->grid_count; n++)
+        print_grid(&b->grids[n], out);
     print_table(b, out);
     fputs("<script type=\"application/json\" id=\"data\">\n", out);
     report_json(b, out);

@@ -221,6 +221,23 @@ static void print_cache(const struct bench *b, FILE *out)
     fputc(']', out);
 }
 
+static void print_grid(const struct grid *g, FILE *out)
+{
+    fprintf(out, "{\"title\":\"%s\",\"compared_with\":\"%s\",\"rows\":[", g->title, g->rows[g->base]);
+    for (unsigned r = 0; r < g->row_count; r++) {
+        fprintf(out, "%s\n{\"name\":\"%s\",\"columns\":[", r ? "," : "", g->rows[r]);
+        for (unsigned c = 0; c < g->column_count; c++) {
+            fprintf(out, "%s{\"name\":\"%s\",", c ? "," : "", g->columns[c]);
+            print_values(out, "values", g->values[r][c], g->rounds);
+            fputc(',', out);
+            print_figures(out, "times", grid_ratios(g, r, c));
+            fputc('}', out);
+        }
+        fputs("]}", out);
+    }
+    fputs("]}", out);
+}
+
 void report_json(const struct bench *b, FILE *out)
 {
     fprintf(out, "{\"tool\":\"tierce-bench\",\"format\":1,\"date\":\"%s\",\n", b->date);
@@ -233,5 +250,10 @@ void report_json(const struct bench *b, FILE *out)
     print_machines(b, out);
     fputs(",\n", out);
     print_cache(b, out);
-    fputs("}\n", out);
+    fputs(",\n\"cache_guests\":[", out);
+    for (unsigned n = 0; n < b->grid_count; n++) {
+        fputs(n ? ",\n" : "", out);
+        print_grid(&b->grids[n], out);
+    }
+    fputs("]}\n", out);
 }

@@ -192,12 +192,27 @@ static void print_cache(const struct bench *b, FILE *out)
     for (unsigned n = 0; n < b->cache_row_count; n++) {
         const struct cache_row *r = &b->cache_rows[n];
         struct figures f = figures_of(r->values, r->count);
-        fprintf(out, "  %-28s %8.2f (%.2f..%.2f) %s", r->name, f.median, f.min, f.max, r->unit);
+        fprintf(out, "  %-36s %8.2f (%.2f..%.2f) %s", r->name, f.median, f.min, f.max, r->unit);
         if (isnan(r->wanted))
             fputc('\n', out);
         else
             fprintf(out, ", wanted at most %g: %s\n", r->wanted, f.median <= r->wanted ? "reached" : "NOT reached");
     }
+}
+
+static void print_grid(const struct grid *g, FILE *out)
+{
+    fprintf(out, "\n%s, and times as long as %s: median (min..max) of %u\n%-24s", g->title, g->rows[g->base], g->rounds, "");
+    for (unsigned c = 0; c < g->column_count; c++)
+        fprintf(out, " %24s %7s", g->columns[c], "times");
+    for (unsigned r = 0; r < g->row_count; r++) {
+        fprintf(out, "\n%-24s", g->rows[r]);
+        for (unsigned c = 0; c < g->column_count; c++) {
+            print_figures(out, grid_figures(g, r, c), "");
+            fprintf(out, " %7.2f", grid_ratios(g, r, c).median);
+        }
+    }
+    fputc('\n', out);
 }
 
 static void print_compiler(const struct bench *b, FILE *out)
@@ -229,6 +244,8 @@ void report_text(const struct bench *b, FILE *out)
     print_memory(b, out);
     print_state(b, out);
     print_cache(b, out);
+    for (unsigned n = 0; n < b->grid_count; n++)
+        print_grid(&b->grids[n], out);
     print_goals(b, out);
     if (b->old)
         compare_text(b, b->old, out);

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -141,6 +142,8 @@ int session_finish(struct session *s, double timeout_s, char *json, size_t size)
     if (!s->ended)
         kill(s->pid, SIGKILL);
     close(s->from);
-    waitpid(s->pid, &status, 0);
+    struct rusage used = {0};
+    wait4(s->pid, &status, 0, &used);
+    s->cpu = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
     return status;
 }

@@ -8,6 +8,7 @@ struct session {
     pid_t pid;
     int to, from;
     double started;      /* when, by our clock */
+    double cpu;          /* seconds of CPU time that it took, user and system; once it is finished */
     bool ended;          /* its output has ended */
     size_t have;
     char buffer[16384];  /* output that was not consumed yet, its end if there is much */

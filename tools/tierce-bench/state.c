@@ -45,7 +45,7 @@ static void start_restored(struct bench *b, unsigned subject, struct session *s,
     if (r == SESSION_OK)
         m->start_ms = (now_ns() - s->started) / 1e6;
     else
-        failed(b, subject, s, "the restored guest", r);
+        failed(b, &b->subjects[subject], s, "the restored guest", r);
     session_send(s, TO_MONITOR "quit\n");
     session_finish(s, b->timeout_s, NULL, 0);
 }
@@ -59,7 +59,7 @@ static void state_once(struct bench *b, unsigned subject, unsigned round, struct
         return;
     enum session_result r = save_and_load(b, s, path, m);
     if (r != SESSION_OK) {
-        failed(b, subject, s, "savevm and loadvm", r);
+        failed(b, &b->subjects[subject], s, "savevm and loadvm", r);
         return;
     }
     session_send(s, "quit\n");

@@ -119,6 +119,16 @@ struct figures latency_figures(const struct bench *b, unsigned subject)
 
 struct figures loss_figures(const struct bench *b, unsigned subject) { return figures_of(b->loss[subject], b->losses_done); }
 
+struct figures grid_figures(const struct grid *g, unsigned row, unsigned column) { return figures_of(g->values[row][column], g->rounds); }
+
+struct figures grid_ratios(const struct grid *g, unsigned row, unsigned column)
+{
+    double v[MAX_ROUNDS];
+    for (unsigned r = 0; r < g->rounds; r++)
+        v[r] = g->values[row][column][r] / g->values[g->base][column][r];
+    return figures_of(v, g->rounds);
+}
+
 static struct figures boot_ratios(const struct bench *b, unsigned subject, unsigned base)
 {
     double v[MAX_ROUNDS];
