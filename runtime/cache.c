@@ -145,7 +145,7 @@ void machine_cache_save(struct machine *m)
         profile_keep(c->store, c->translator, c->taken);
     profile_taken_free(c->taken);
     c->taken = NULL;
-    m->vcpu->stats.templates_put = templates_keep(c->templates, m->vcpu);
+    templates_keep(c->templates, m->vcpu);
     c->saved = true;
     store_flush(c->store);
 }

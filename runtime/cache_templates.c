@@ -1,59 +1,71 @@
-/* The file: a header, then templates one behind the other, each of a whole number of 8 bytes.  They are in the process's own form, as they
- * are read by nobody else than the same translator's. */
+/* A file: a head, an index, then templates of a whole number of 8 bytes each.  The index is read at the start, and so is all of a file that is not too large;
+ * of others a template when it is looked at, which takes a system call.  All is in the process's own form, as nobody else than the same translator reads it. */
+#define _GNU_SOURCE
 #include "runtime/cache_templates.h"
 #include "runtime/thread.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define MOST_BYTES (56u << 20)          /* of a file */
+#define MOST_BYTES (56ull << 20)        /* of a file that runs write */
+#define MOST_TEMPLATE (1u << 20)
+#define HUGE (2u << 20)
 enum {
     BUCKETS = 1 << 16, LEAD = 2 /* bytes by which one is found: a field that moves seldom lies in them */, MOST_COMPARED = 64, MOST_BLOCK = 1024,
     NAME = 64, LEAST_NEW = 64, NEW_SHARE = 16 /* a file is written again for that many new ones, and that part of what is there */,
     RUNS_KEPT = 16 /* that wrote it: what none of them used is dropped */,
 };
-struct file_head { uint32_t layout, run, count, unused; }; /* run: how many have written it */
-struct template {
-    uint32_t size;                      /* of all: this, exits, relocations, sites, what moves in the bytes, the bytes as of PC 0, code */
-    uint32_t mode, used;                /* used: the last run that did */
-    uint32_t code_size, body;
-    uint16_t page_offset, bytes, insns, head, relocs, sites;
-    uint8_t exits, kills_flags, at_64, pc_bits, moving, unused[3];
+struct file_head { uint32_t layout, run /* how many wrote it */, count, unused; uint64_t check; };
+struct entry {
+    uint64_t check;                     /* of the template's bytes */
+    uint32_t at, size, mode, used;      /* at: in units of 8 bytes; used: the last run that did */
+    uint16_t page_offset; uint8_t lead[LEAD], lead_size;
+    uint8_t unused[3];
 };
-#define LAYOUT ((uint32_t)(sizeof(struct template) | sizeof(struct tcg_exit) << 8 | sizeof(struct tcg_reloc) << 16 | sizeof(struct tcg_fault_site) << 24))
+struct template {
+    uint32_t code_size, body;
+    uint16_t bytes, insns, head, relocs, sites;
+    uint8_t exits, kills_flags, at_64, pc_bits, moving, unused;
+};
+#define LAYOUT ((uint32_t)(sizeof(struct template) + sizeof(struct entry)) | (uint32_t)sizeof(struct tcg_exit) << 8 | (uint32_t)sizeof(struct tcg_reloc) << 16 | \
+                (uint32_t)sizeof(struct tcg_fault_site) << 24)
 
-/* Numbered from 1.  An entry has what most others differ in: templates lie all over some 30 MiB. */
-struct entry { uint32_t at, next, mode; uint16_t page_offset; uint8_t lead[LEAD]; };
-struct index { uint32_t *first; struct entry *entries; uint32_t count; };
+struct file {
+    int fd;                             /* -1: there is none */
+    uint64_t at, size;                  /* of what the store keeps, in the file */
+    uint32_t run, count, *first, *next; /* entries are numbered from 1 */
+    struct entry *entries;
+    uint8_t *data;                      /* all of it; NULL: too large */
+};
 struct templates {
     struct store *store;
-    char name[NAME];
+    uint64_t translator[2];
+    bool icount;
     pthread_t reader;
     bool reading;
     atomic_bool ready;
-    uint8_t *data;
-    size_t size;
-    struct index index;
-    uint32_t run;
+    struct file files[TEMPLATE_SOURCES];
+    struct template *read; uint32_t room; /* the one that is looked at */
 };
 
-/* --- Where its parts are */
+/* --- Where a template's parts are: exits, relocations, sites, what moves in the bytes, the bytes as of PC 0, code */
 static const struct tcg_exit *exits_of(const struct template *t) { return (const struct tcg_exit *)(t + 1); }
 static const struct tcg_reloc *relocs_of(const struct template *t) { return (const struct tcg_reloc *)(exits_of(t) + t->exits); }
 static const struct tcg_fault_site *sites_of(const struct template *t) { return (const struct tcg_fault_site *)(relocs_of(t) + t->relocs); }
 static const struct x86_reloc *moving_of(const struct template *t) { return (const struct x86_reloc *)(sites_of(t) + t->sites); }
 static const uint8_t *bytes_of(const struct template *t) { return (const uint8_t *)(moving_of(t) + t->moving); }
 static const uint8_t *code_of(const struct template *t) { return bytes_of(t) + t->bytes; }
-static size_t size_of_parts(const struct template *t)
+static uint64_t whole_size(const struct template *t)
 {
-    return sizeof *t + t->exits * sizeof(struct tcg_exit) + t->relocs * sizeof(struct tcg_reloc) + t->sites * sizeof(struct tcg_fault_site) + t->moving * sizeof(struct x86_reloc) +
-           t->bytes + t->code_size;
+    uint64_t size = sizeof *t + t->exits * sizeof(struct tcg_exit) + t->relocs * sizeof(struct tcg_reloc) + t->sites * sizeof(struct tcg_fault_site);
+    return (size + t->moving * sizeof(struct x86_reloc) + t->bytes + t->code_size + 7) & ~7ull;
 }
-static size_t whole_size(const struct template *t) { return (size_of_parts(t) + 7) & ~(size_t)7; }
 
-/* --- Finding.  Blocks that are shorter than the lead are found by their first byte. */
+/* --- The index.  Blocks that are shorter than the lead are found by their first byte. */
 static uint32_t bucket_of(uint32_t mode, unsigned page_offset, const uint8_t *bytes, unsigned lead)
 {
     uint64_t h = (uint64_t)mode << 12 ^ page_offset ^ (uint64_t)lead << 62;
@@ -62,30 +74,177 @@ static uint32_t bucket_of(uint32_t mode, unsigned page_offset, const uint8_t *by
     return (uint32_t)(h * 0x9e3779b97f4a7c15ull >> 48);
 }
 
-static unsigned lead_of(const struct template *t) { return t->bytes < LEAD ? 1 : LEAD; }
-
-static bool index_begin(struct index *x, size_t room)
+static void index_add(struct file *f, uint32_t n)
 {
-    *x = (struct index){.first = calloc(BUCKETS, sizeof *x->first), .entries = malloc((room + 1) * sizeof *x->entries)};
-    return x->first && x->entries;
+    const struct entry *e = &f->entries[n - 1];
+    uint32_t *first = &f->first[bucket_of(e->mode, e->page_offset, e->lead, e->lead_size)];
+    f->next[n - 1] = *first;
+    *first = n;
 }
 
-static void index_end(struct index *x)
+static void file_end(struct file *f)
 {
-    free(x->first);
-    free(x->entries);
-    *x = (struct index){0};
+    if (f->fd >= 0)
+        close(f->fd);
+    free(f->first);
+    free(f->next);
+    free(f->entries);
+    free(f->data);
+    *f = (struct file){.fd = -1};
 }
 
-static void index_add(struct index *x, const struct template *t, size_t at)
+/* --- Reading.  Nothing is believed that could lead out of a template. */
+/* A displacement that is patched: inside of the code, and of one cache line. */
+static bool is_patchable(const struct template *t, uint32_t at) { return at <= t->code_size && t->code_size - at >= 4 && ((t->at_64 + at) & 63) <= 60; }
+
+static bool exits_are_sound(const struct template *t)
 {
-    const uint8_t *bytes = bytes_of(t);
-    uint32_t *first = &x->first[bucket_of(t->mode, t->page_offset, bytes, lead_of(t))];
-    x->entries[++x->count] = (struct entry){.at = (uint32_t)at, .next = *first, .mode = t->mode, .page_offset = t->page_offset};
-    memcpy(x->entries[x->count].lead, bytes, lead_of(t));
-    *first = x->count;
+    for (unsigned n = 0; n < t->exits; n++) {
+        const struct tcg_exit *e = &exits_of(t)[n];
+        if (!is_patchable(t, e->jump_offset) || (e->late_offset && !is_patchable(t, e->late_offset)) || e->stub_offset > t->code_size || e->late_stub > t->code_size)
+            return false;
+    }
+    return true;
 }
 
+static bool is_sound(const struct template *t, const struct entry *e)
+{
+    if (t->exits > TCG_MAX_EXITS || t->code_size > MOST_TEMPLATE || whole_size(t) != e->size)
+        return false;
+    if (!t->bytes || t->bytes > MOST_BLOCK || e->page_offset + t->bytes > PAGE || t->head > t->bytes || e->lead_size != (t->bytes < LEAD ? 1 : LEAD))
+        return false;
+    if ((t->at_64 & ~48) || t->body > t->code_size || (t->body && t->code_size < 16) || (t->pc_bits != 16 && t->pc_bits != 32 && t->pc_bits != 64))
+        return false;
+    for (unsigned n = 0; n < t->moving; n++) {
+        const struct x86_reloc *r = &moving_of(t)[n];
+        if (r->kind < X86_RELOC_32S || r->kind > X86_RELOC_PC32 || x86_reloc_at(r) + x86_reloc_size(r) > t->bytes)
+            return false;
+    }
+    for (unsigned n = 0; n < t->sites; n++)
+        if (sites_of(t)[n].slow_offset > t->code_size)
+            return false;
+    return exits_are_sound(t);
+}
+
+static bool read_at(const struct file *f, void *to, size_t size, uint64_t at)
+{
+    return at <= f->size && size <= f->size - at && pread(f->fd, to, size, (off_t)(f->at + at)) == (ssize_t)size;
+}
+
+static bool read_room(struct templates *ts, uint32_t size)
+{
+    if (size <= ts->room)
+        return true;
+    free(ts->read);
+    ts->room = (ts->read = malloc(size * 2)) ? size * 2 : 0;
+    return ts->read;
+}
+
+/* NULL: damaged, or out of memory. */
+static const struct template *read_template(struct templates *ts, const struct file *f, const struct entry *e)
+{
+    const struct template *t = NULL;
+    if (e->size < sizeof *t || e->size > MOST_TEMPLATE)
+        return NULL;
+    if (f->data && 8ull * e->at <= f->size && e->size <= f->size - 8ull * e->at)
+        t = (const struct template *)(const void *)(f->data + 8ull * e->at);
+    else if (!f->data && read_room(ts, e->size) && read_at(f, ts->read, e->size, 8ull * e->at))
+        t = ts->read;
+    return t && XXH3_64bits(t, e->size) == e->check && is_sound(t, e) ? t : NULL;
+}
+
+static uint64_t head_check(struct file_head h, const struct entry *entries)
+{
+    h.check = 0;
+    return XXH3_64bits_withSeed(entries, h.count * sizeof *entries, XXH3_64bits(&h, sizeof h));
+}
+
+static bool read_index(struct file *f)
+{
+    struct file_head h;
+    if (!read_at(f, &h, sizeof h, 0) || h.layout != LAYOUT || h.count > f->size / sizeof *f->entries)
+        return false;
+    f->entries = malloc(h.count * sizeof *f->entries + 1);
+    f->next = malloc(h.count * sizeof *f->next + 1);
+    f->first = calloc(BUCKETS, sizeof *f->first);
+    if (!f->entries || !f->next || !f->first || !read_at(f, f->entries, h.count * sizeof *f->entries, sizeof h) || head_check(h, f->entries) != h.check)
+        return false;
+    f->run = h.run + 1;
+    f->count = h.count;
+    for (uint32_t n = 1; n <= h.count; n++) {
+        if (f->entries[n - 1].lead_size > LEAD)
+            return false;
+        index_add(f, n);
+    }
+    return true;
+}
+
+static void read_all(struct file *f)
+{
+    if (f->fd < 0 || f->size > MOST_BYTES * 5 / 4 || posix_memalign((void **)&f->data, HUGE, f->size))
+        return;
+    madvise(f->data, f->size, MADV_HUGEPAGE);
+    if (!read_at(f, f->data, f->size, 0)) {
+        free(f->data);
+        f->data = NULL;
+    }
+}
+
+static void *read_them(void *arg)
+{
+    struct templates *ts = arg;
+    char name[NAME];
+    for (unsigned n = 0; n < TEMPLATE_SOURCES; n++) {
+        struct file *f = &ts->files[n];
+        templates_name(ts->translator, ts->icount, n, name);
+        if ((f->fd = store_file_plain(ts->store, name, &f->at, &f->size)) >= 0 && !read_index(f)) {
+            fprintf(stderr, "tierce: cache: files/%s: is no file of templates; it is not used\n", name);
+            file_end(f);
+        }
+        read_all(f);
+    }
+    atomic_store_explicit(&ts->ready, true, memory_order_release);
+    return NULL;
+}
+
+uint32_t templates_layout(void) { return LAYOUT; }
+
+void templates_name(const uint64_t translator[2], bool icount, enum template_source source, char name[64])
+{
+    snprintf(name, NAME, "templates-%016" PRIx64 "-%c-%s", translator[0], icount ? 'c' : 'n', source == TEMPLATES_OF_RUNS ? "runs" : "files");
+}
+
+struct templates *templates_begin(struct store *s, const uint64_t translator[2], bool icount)
+{
+    struct templates *ts = calloc(1, sizeof *ts);
+    if (!ts)
+        return NULL;
+    *ts = (struct templates){.store = s, .translator = {translator[0], translator[1]}, .icount = icount};
+    for (unsigned n = 0; n < TEMPLATE_SOURCES; n++)
+        ts->files[n].fd = -1;
+    ts->reading = thread_without_signals(&ts->reader, read_them, ts);
+    return ts;
+}
+
+void templates_wait(struct templates *ts)
+{
+    if (ts->reading)
+        pthread_join(ts->reader, NULL);
+    ts->reading = false;
+}
+
+void templates_end(struct templates *ts)
+{
+    if (!ts)
+        return;
+    templates_wait(ts);
+    for (unsigned n = 0; n < TEMPLATE_SOURCES; n++)
+        file_end(&ts->files[n]);
+    free(ts->read);
+    free(ts);
+}
+
+/* --- Finding */
 /* Are these its bytes, where it lies at pc? */
 static bool same_bytes(const struct template *t, uint64_t pc, const uint8_t *bytes)
 {
@@ -96,16 +255,21 @@ static bool same_bytes(const struct template *t, uint64_t pc, const uint8_t *byt
     return x86_relocate(moved, moving_of(t), t->moving, 0, pc) && !memcmp(moved, bytes, t->bytes);
 }
 
-static struct template *find(const struct index *x, uint8_t *data, uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned room, unsigned lead)
+static const struct template *find(struct templates *ts, struct file *f, uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned lead)
 {
-    unsigned page_offset = (unsigned)(pc & (PAGE - 1)), compared = 0;
-    if (room < lead)
+    unsigned page_offset = (unsigned)(pc & (PAGE - 1)), room = (unsigned)PAGE - page_offset, compared = 0;
+    if (f->fd < 0 || room < lead)
         return NULL;
-    for (uint32_t n = x->first[bucket_of(mode, page_offset, bytes, lead)]; n && compared < MOST_COMPARED; n = x->entries[n].next, compared++) {
-        const struct entry *e = &x->entries[n];
-        struct template *t = (struct template *)(void *)(data + e->at);
-        if (e->mode == mode && e->page_offset == page_offset && !memcmp(e->lead, bytes, lead) && lead_of(t) == lead && t->bytes <= room && same_bytes(t, pc, bytes))
+    for (uint32_t n = f->first[bucket_of(mode, page_offset, bytes, lead)]; n && compared < MOST_COMPARED; n = f->next[n - 1]) {
+        struct entry *e = &f->entries[n - 1];
+        if (e->mode != mode || e->page_offset != page_offset || e->lead_size != lead || memcmp(e->lead, bytes, lead))
+            continue;
+        const struct template *t = read_template(ts, f, e);
+        compared++;
+        if (t && t->bytes <= room && same_bytes(t, pc, bytes)) {
+            e->used = f->run;
             return t;
+        }
     }
     return NULL;
 }
@@ -123,196 +287,178 @@ static struct template_found found(const struct template *t)
 
 bool templates_find(struct templates *ts, uint32_t mode, uint64_t pc, const uint8_t *host, struct template_found *to)
 {
-    unsigned room = (unsigned)(PAGE - (pc & (PAGE - 1)));
+    const struct template *t = NULL;
     if (!atomic_load_explicit(&ts->ready, memory_order_acquire))
         return false;
-    struct template *t = find(&ts->index, ts->data, mode, pc, host, room, LEAD);
-    if (!t && !(t = find(&ts->index, ts->data, mode, pc, host, room, 1)))
-        return false;
-    *to = found(t);
-    t->used = ts->run;
-    return true;
+    for (unsigned n = 0; n < TEMPLATE_SOURCES && !t; n++)
+        if (!(t = find(ts, &ts->files[n], mode, pc, host, LEAD)))
+            t = find(ts, &ts->files[n], mode, pc, host, 1);
+    if (t)
+        *to = found(t);
+    return t;
 }
 
-/* --- Reading.  The store has verified the checksum; nothing is believed that could lead out of a template. */
-/* A displacement that is patched: inside of the code, and of one cache line. */
-static bool is_patchable(const struct template *t, uint32_t at) { return at <= t->code_size && t->code_size - at >= 4 && ((t->at_64 + at) & 63) <= 60; }
-
-static bool moving_is_sound(const struct template *t)
+void templates_each(struct templates *ts, bool (*each)(void *ctx, uint32_t mode, unsigned page_offset, const struct template_found *), void *ctx)
 {
-    for (unsigned n = 0; n < t->moving; n++) {
-        const struct x86_reloc *r = &moving_of(t)[n];
-        if (r->kind < X86_RELOC_32S || r->kind > X86_RELOC_PC32 || x86_reloc_at(r) + x86_reloc_size(r) > t->bytes)
-            return false;
-    }
-    return true;
-}
-
-static bool is_sound(const struct template *t, size_t left)
-{
-    if (left < sizeof *t || t->size > left || t->size < sizeof *t || t->exits > TCG_MAX_EXITS || t->code_size > MOST_BYTES || whole_size(t) != t->size)
-        return false;
-    if (!t->bytes || t->bytes > MOST_BLOCK || t->page_offset + t->bytes > PAGE || !moving_is_sound(t) || t->head > t->bytes || t->at_64 > 63 || (t->at_64 & 15) || t->body > t->code_size || (t->body && t->code_size < 16))
-        return false;
-    if (t->pc_bits != 16 && t->pc_bits != 32 && t->pc_bits != 64)
-        return false;
-    for (unsigned n = 0; n < t->exits; n++) {
-        const struct tcg_exit *e = &exits_of(t)[n];
-        if (!is_patchable(t, e->jump_offset) || (e->late_offset && !is_patchable(t, e->late_offset)) || e->stub_offset > t->code_size || e->late_stub > t->code_size)
-            return false;
-    }
-    for (unsigned n = 0; n < t->sites; n++)
-        if (sites_of(t)[n].slow_offset > t->code_size)
-            return false;
-    return true;
-}
-
-static bool index_all(struct templates *ts)
-{
-    const struct file_head *h = (const struct file_head *)(const void *)ts->data;
-    size_t at = sizeof *h;
-    if (ts->size < sizeof *h || h->layout != LAYOUT || h->count > ts->size / sizeof(struct template) || !index_begin(&ts->index, h->count))
-        return false;
-    ts->run = h->run + 1;
-    for (uint32_t n = 0; n < h->count; n++) {
-        const struct template *t = (const struct template *)(const void *)(ts->data + at);
-        if (at > ts->size || !is_sound(t, ts->size - at))
-            return false;
-        index_add(&ts->index, t, at);
-        at += t->size;
-    }
-    return at == ts->size;
-}
-
-static void *read_them(void *arg)
-{
-    struct templates *ts = arg;
-    if (!store_file_get(ts->store, ts->name, &ts->data, &ts->size))
-        return NULL;
-    if (index_all(ts)) {
-        atomic_store_explicit(&ts->ready, true, memory_order_release);
-        return NULL;
-    }
-    fprintf(stderr, "tierce: cache: files/%s: is no file of templates; it is not used\n", ts->name);
-    index_end(&ts->index);
-    free(ts->data);
-    ts->data = NULL;
-    ts->run = 0;
-    return NULL;
-}
-
-uint32_t templates_layout(void) { return LAYOUT; }
-
-void templates_name(const uint64_t translator[2], bool icount, char name[64])
-{
-    snprintf(name, NAME, "templates-%016" PRIx64 "-%c", translator[0], icount ? 'c' : 'n');
-}
-
-struct templates *templates_begin(struct store *s, const uint64_t translator[2], bool icount)
-{
-    struct templates *ts = calloc(1, sizeof *ts);
-    if (!ts)
-        return NULL;
-    ts->store = s;
-    templates_name(translator, icount, ts->name);
-    ts->reading = thread_without_signals(&ts->reader, read_them, ts);
-    return ts;
-}
-
-void templates_wait(struct templates *ts)
-{
-    if (ts->reading)
-        pthread_join(ts->reader, NULL);
-    ts->reading = false;
-}
-
-void templates_end(struct templates *ts)
-{
-    if (!ts)
-        return;
     templates_wait(ts);
-    index_end(&ts->index);
-    free(ts->data);
-    free(ts);
+    for (unsigned k = 0; k < TEMPLATE_SOURCES; k++)
+        for (uint32_t n = 0; n < ts->files[k].count; n++) {
+            const struct entry *e = &ts->files[k].entries[n];
+            const struct template *t = read_template(ts, &ts->files[k], e);
+            struct template_found f = t ? found(t) : (struct template_found){.bytes = 0};
+            if (t && !each(ctx, e->mode, e->page_offset, &f))
+                return;
+        }
 }
 
 /* --- Writing */
-struct out { uint8_t *data; size_t size, room; struct index index; };
+struct template_writer { struct file file; uint32_t room; uint8_t *data; uint64_t size, most, data_room; };
 
-static struct template *out_new(struct out *o, size_t size)
+void template_writer_free(struct template_writer *w)
 {
-    if (o->size + size > MOST_BYTES)
-        return NULL;
-    if (o->size + size > o->room) {
-        size_t room = o->room * 2 > o->size + size ? o->room * 2 : o->size + size + (4u << 20);
-        uint8_t *data = realloc(o->data, room);
-        if (!data)
-            return NULL;
-        o->data = data;
-        o->room = room;
-    }
-    return (struct template *)(void *)(o->data + o->size);
+    if (!w)
+        return;
+    file_end(&w->file);
+    free(w->data);
+    free(w);
 }
 
-/* PC 0 but for the place in the page: so its bytes are compared as they are. */
-static bool out_has(const struct out *o, const struct template *t)
+struct template_writer *template_writer_new(uint64_t most_bytes)
 {
-    uint32_t n = o->index.first[bucket_of(t->mode, t->page_offset, bytes_of(t), lead_of(t))];
-    for (; n; n = o->index.entries[n].next) {
-        const struct template *have = (const struct template *)(const void *)(o->data + o->index.entries[n].at);
-        if (have->mode == t->mode && have->page_offset == t->page_offset && have->bytes == t->bytes && have->moving == t->moving &&
-            !memcmp(moving_of(have), moving_of(t), t->moving * sizeof(struct x86_reloc) + t->bytes))
+    struct template_writer *w = calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->most = most_bytes;
+    w->file.fd = -1;
+    if ((w->file.first = calloc(BUCKETS, sizeof *w->file.first)))
+        return w;
+    free(w);
+    return NULL;
+}
+
+unsigned template_writer_count(const struct template_writer *w, uint64_t *bytes)
+{
+    *bytes = w->size;
+    return w->file.count;
+}
+
+/* Room behind the last; NULL: there is none. */
+static struct template *room_for(struct template_writer *w, uint64_t size)
+{
+    if (w->file.count == w->room) {
+        uint32_t room = w->room ? w->room * 2 : 4096;
+        struct entry *entries = realloc(w->file.entries, room * sizeof *entries);
+        w->file.entries = entries ? entries : w->file.entries;
+        uint32_t *next = entries ? realloc(w->file.next, room * sizeof *next) : NULL;
+        w->file.next = next ? next : w->file.next;
+        if (!next)
+            return NULL;
+        w->room = room;
+    }
+    if (size > MOST_TEMPLATE || w->size + size > w->most)
+        return NULL;
+    if (w->size + size > w->data_room) {
+        uint64_t room = w->data_room * 2 > w->size + size ? w->data_room * 2 : w->size + size + (4u << 20);
+        uint8_t *data = realloc(w->data, room);
+        if (!data)
+            return NULL;
+        w->data = data;
+        w->data_room = room;
+    }
+    return memset(w->data + w->size, 0, size);
+}
+
+static bool is_there(const struct template_writer *w, const struct entry *e, const struct template *t)
+{
+    size_t size = t->moving * sizeof(struct x86_reloc) + t->bytes;
+    for (uint32_t n = w->file.first[bucket_of(e->mode, e->page_offset, e->lead, e->lead_size)]; n; n = w->file.next[n - 1]) {
+        const struct entry *have = &w->file.entries[n - 1];
+        const struct template *there = (const struct template *)(const void *)(w->data + 8ull * have->at);
+        if (have->mode == e->mode && have->page_offset == e->page_offset && there->bytes == t->bytes && there->moving == t->moving &&
+            !memcmp(moving_of(there), moving_of(t), size))
             return true;
     }
     return false;
 }
 
-static void out_add(struct out *o, const struct template *t)
+/* The template lies in the room already. */
+static bool enter(struct template_writer *w, struct entry e, const struct template *t)
 {
-    struct template *to = out_new(o, t->size);
-    if (!to || out_has(o, t))
-        return;
-    memcpy(to, t, t->size);
-    index_add(&o->index, to, o->size);
-    o->size += t->size;
+    e.lead_size = t->bytes < LEAD ? 1 : LEAD;
+    memcpy(e.lead, bytes_of(t), e.lead_size);
+    e.size = (uint32_t)whole_size(t);
+    e.at = (uint32_t)(w->size / 8);
+    e.check = XXH3_64bits(t, e.size);
+    if (is_there(w, &e, t))
+        return false;
+    w->file.entries[w->file.count++] = e;
+    index_add(&w->file, w->file.count);
+    w->size += e.size;
+    return true;
 }
 
-static bool is_kept(const struct tb *tb)
-{
-    return tb->code.relocs && tb->code.reloc_count <= UINT16_MAX && tb->code.site_count <= UINT16_MAX && !tb->straddles && tb->parts[0].size == tb->bytes && tb->bytes &&
-           tb->bytes <= MOST_BLOCK && !tb->open_count;
-}
-
-static void add_block(struct out *o, const struct tb *tb, uint32_t run)
+static bool add(struct template_writer *w, const struct template_source_block *b, uint32_t run)
 {
     struct x86_reloc moving[X86_RELOCS];
     uint8_t bytes[MOST_BLOCK];
-    unsigned moves = x86_relocs_find(tb->mode, tb->pc, tb->copy, tb->bytes, moving, X86_RELOCS);
-    memcpy(bytes, tb->copy, tb->bytes);
-    if (!x86_relocate(bytes, moving, moves, tb->pc, 0))
-        return;
-    struct template head = {
-        .mode = tb->mode, .used = run, .code_size = tb->code.code_size, .body = tb->code.body, .page_offset = (uint16_t)(tb->phys & (PAGE - 1)), .bytes = tb->bytes,
-        .insns = tb->insns, .head = tb->head, .relocs = (uint16_t)tb->code.reloc_count, .sites = (uint16_t)tb->code.site_count, .exits = (uint8_t)tb->code.exit_count,
-        .kills_flags = tb->code.kills_flags, .at_64 = (uintptr_t)tb->code.entry & 63, .pc_bits = (uint8_t)tb->code.pc_bits, .moving = (uint8_t)moves,
+    const struct tcg_block *code = b->code;
+    unsigned page_offset = (unsigned)(b->pc & (PAGE - 1));
+    if (!code->relocs || code->reloc_count > UINT16_MAX || code->site_count > UINT16_MAX || !b->size || b->size > MOST_BLOCK || page_offset + b->size > PAGE)
+        return false;
+    unsigned moves = x86_relocs_find(b->mode, b->pc, b->bytes, b->size, moving, X86_RELOCS);
+    memcpy(bytes, b->bytes, b->size);
+    if (!x86_relocate(bytes, moving, moves, b->pc, 0))
+        return false;
+    const struct template head = {
+        .code_size = code->code_size, .body = code->body, .bytes = (uint16_t)b->size, .insns = (uint16_t)b->insns, .head = (uint16_t)b->head,
+        .relocs = (uint16_t)code->reloc_count, .sites = (uint16_t)code->site_count, .exits = (uint8_t)code->exit_count, .kills_flags = code->kills_flags,
+        .at_64 = (uintptr_t)code->entry & 63, .pc_bits = (uint8_t)code->pc_bits, .moving = (uint8_t)moves,
     };
-    head.size = (uint32_t)whole_size(&head);
-    struct template *t = out_new(o, head.size);
+    struct template *t = room_for(w, whole_size(&head));
     if (!t)
-        return;
-    memset((char *)t + head.size - 8, 0, 8);
+        return false;
     *t = head;
-    memcpy((void *)(uintptr_t)exits_of(t), tb->code.exits, t->exits * sizeof *tb->code.exits);
-    memcpy((void *)(uintptr_t)relocs_of(t), tb->code.relocs, t->relocs * sizeof *tb->code.relocs);
-    memcpy((void *)(uintptr_t)sites_of(t), tb->code.sites, t->sites * sizeof *tb->code.sites);
+    memcpy((void *)(uintptr_t)exits_of(t), code->exits, t->exits * sizeof *code->exits);
+    memcpy((void *)(uintptr_t)relocs_of(t), code->relocs, t->relocs * sizeof *code->relocs);
+    if (t->sites)
+        memcpy((void *)(uintptr_t)sites_of(t), code->sites, t->sites * sizeof *code->sites);
     memcpy((void *)(uintptr_t)moving_of(t), moving, moves * sizeof *moving);
-    memcpy((void *)(uintptr_t)bytes_of(t), bytes, tb->bytes);
-    tcg_copy(&tb->code, (uint8_t *)(uintptr_t)code_of(t));
-    if (out_has(o, t))
-        return;
-    index_add(&o->index, t, o->size);
-    o->size += t->size;
+    memcpy((void *)(uintptr_t)bytes_of(t), bytes, b->size);
+    tcg_copy(code, (uint8_t *)(uintptr_t)code_of(t));
+    return enter(w, (struct entry){.mode = b->mode, .page_offset = (uint16_t)page_offset, .used = run}, t);
 }
+
+bool template_writer_add(struct template_writer *w, const struct template_source_block *b) { return add(w, b, 0); }
+
+static bool put(struct template_writer *w, struct store *s, const char *name, uint32_t run)
+{
+    uint64_t index = w->file.count * sizeof(struct entry), front = sizeof(struct file_head) + index;
+    struct file_head h = {.layout = LAYOUT, .run = run, .count = w->file.count};
+    if (!room_for(w, 0) || front + w->size > UINT32_MAX)
+        return false;
+    uint8_t *all = malloc(front + w->size);
+    for (uint32_t n = 0; n < w->file.count; n++)
+        w->file.entries[n].at += (uint32_t)(front / 8);
+    h.check = head_check(h, w->file.entries);
+    if (all) {
+        memcpy(all, &h, sizeof h);
+        memcpy(all + sizeof h, w->file.entries, index);
+        memcpy(all + front, w->data, w->size);
+    }
+    bool done = all && store_file_put(s, name, all, front + w->size, false);
+    free(all);
+    return done;
+}
+
+bool template_writer_put(struct template_writer *w, struct store *s, const uint64_t translator[2], bool icount, enum template_source source)
+{
+    char name[NAME];
+    templates_name(translator, icount, source, name);
+    return put(w, s, name, 0);
+}
+
+/* --- At the end of a run */
+static bool is_kept(const struct tb *tb) { return tb->code.relocs && !tb->straddles && tb->parts[0].size == tb->bytes && !tb->open_count; }
 
 static unsigned count_fresh(const struct tb_store *s)
 {
@@ -323,54 +469,42 @@ static unsigned count_fresh(const struct tb_store *s)
     return count;
 }
 
-static const struct template *nth(const struct templates *ts, uint32_t n) { return (const struct template *)(const void *)(ts->data + ts->index.entries[n].at); }
-
-void templates_each(struct templates *ts, bool (*each)(void *ctx, uint32_t mode, unsigned page_offset, const struct template_found *), void *ctx)
+static void add_fresh(struct template_writer *w, const struct tb_store *s, uint32_t run)
 {
-    templates_wait(ts);
-    for (uint32_t n = 1; n <= ts->index.count; n++) {
-        struct template_found f = found(nth(ts, n));
-        if (!each(ctx, nth(ts, n)->mode, nth(ts, n)->page_offset, &f))
-            return;
-    }
-}
-
-/* The latest used first: where there is no room for all, the others go. */
-static void add_earlier(struct out *o, const struct templates *ts)
-{
-    for (uint32_t n = 1; n <= ts->index.count; n++)
-        if (nth(ts, n)->used == ts->run)
-            out_add(o, nth(ts, n));
-    for (uint32_t n = 1; n <= ts->index.count; n++)
-        if (nth(ts, n)->used != ts->run && ts->run - nth(ts, n)->used < RUNS_KEPT)
-            out_add(o, nth(ts, n));
-}
-
-static bool write_all(struct templates *ts, const struct tb_store *s, unsigned fresh)
-{
-    struct out o = {.size = sizeof(struct file_head)};
     const struct tb *tb = s->ahead;
-    bool written = false;
-    if (index_begin(&o.index, (size_t)fresh + ts->index.count) && out_new(&o, 0)) {
-        for (size_t n = s->count; n; n--, tb = tb->after)
-            if (is_kept(tb))
-                add_block(&o, tb, ts->run);
-        if (ts->data)
-            add_earlier(&o, ts);
-        memcpy(o.data, &(struct file_head){.layout = LAYOUT, .run = ts->run, .count = o.index.count}, sizeof(struct file_head));
-        written = store_file_put(ts->store, ts->name, o.data, o.size, false);
-    }
-    index_end(&o.index);
-    free(o.data);
-    return written;
+    for (size_t n = s->count; n; n--, tb = tb->after)
+        if (is_kept(tb))
+            add(w, &(struct template_source_block){tb->mode, tb->pc, tb->copy, tb->bytes, tb->insns, tb->head, &tb->code}, run);
 }
 
-unsigned templates_keep(struct templates *ts, struct vcpu *v)
+/* Those of earlier runs: what this one used, or what it did not. */
+static void add_earlier(struct template_writer *w, struct templates *ts, bool used)
 {
+    const struct file *f = &ts->files[TEMPLATES_OF_RUNS];
+    for (uint32_t n = 0; n < f->count; n++) {
+        const struct entry *e = &f->entries[n];
+        const struct template *t = (e->used == f->run) == used && f->run - e->used < RUNS_KEPT ? read_template(ts, f, e) : NULL;
+        struct template *to = t ? room_for(w, e->size) : NULL;
+        if (to && enter(w, (struct entry){.mode = e->mode, .page_offset = e->page_offset, .used = e->used}, memcpy(to, t, e->size)))
+            continue;
+    }
+}
+
+void templates_keep(struct templates *ts, struct vcpu *v)
+{
+    char name[NAME];
     if (!ts)
-        return 0;
+        return;
     templates_wait(ts);
     unsigned fresh = count_fresh(&v->tbs);
-    bool worth = fresh >= LEAST_NEW && fresh > ts->index.count / NEW_SHARE;
-    return worth && write_all(ts, &v->tbs, fresh) ? fresh : 0;
+    const struct file *f = &ts->files[TEMPLATES_OF_RUNS];
+    struct template_writer *w = fresh >= LEAST_NEW && fresh > f->count / NEW_SHARE ? template_writer_new(MOST_BYTES) : NULL;
+    if (!w)
+        return;
+    add_fresh(w, &v->tbs, f->run);
+    add_earlier(w, ts, true);
+    add_earlier(w, ts, false);
+    templates_name(ts->translator, ts->icount, TEMPLATES_OF_RUNS, name);
+    put(w, ts->store, name, f->run);
+    template_writer_free(w);
 }

@@ -1,6 +1,6 @@
 /* cache_templates.h - template code that outlives the run: what was translated is kept with its bytes and relocations, and is placed again where the same
- * bytes lie at the same offset of a page, in the same mode; bytes that moved with the code (x86_relocs_find) are the same.  One named file (runtime/store.h) a
- * translator and way of counting. */
+ * bytes lie at the same offset of a page, in the same mode; bytes that moved with the code (x86_relocs_find) are the same.  Two named files
+ * (runtime/store.h) a translator and way of counting: one that runs write, one that `tierce-cache build FILE` does. */
 #ifndef RUNTIME_CACHE_TEMPLATES_H
 #define RUNTIME_CACHE_TEMPLATES_H
 
@@ -8,19 +8,30 @@
 #include "runtime/store.h"
 
 struct templates;
-/* Reads the file, on a thread of its own: until that is done nothing is found.  NULL: out of memory. */
+enum template_source { TEMPLATES_OF_RUNS, TEMPLATES_OF_FILES, TEMPLATE_SOURCES };
+/* Reads the files' indices, on a thread of its own: until that is done nothing is found.  NULL: out of memory. */
 struct templates *templates_begin(struct store *, const uint64_t translator[2], bool icount);
 void templates_wait(struct templates *); /* for that thread */
 void templates_end(struct templates *);
-/* For who makes such a file: its name, of at most 63 characters, and the first word of each that can be read. */
-void templates_name(const uint64_t translator[2], bool icount, char name[64]);
-uint32_t templates_layout(void);
-/* Code for what lies at `host`, the RAM of `pc`, and how to place it; false: there is none.  vCPU's thread. */
+/* Code for what lies at `host`, the RAM of `pc`, and how to place it; false: there is none.  It stays until the next is found.  vCPU's thread. */
 struct template_found { struct tcg_block block; struct tcg_moved moved; unsigned bytes, insns, head; const struct tcg_fault_site *sites; };
 bool templates_find(struct templates *, uint32_t mode, uint64_t pc, const uint8_t *host, struct template_found *);
 /* All of them, until `each` returns false. */
 void templates_each(struct templates *, bool (*each)(void *ctx, uint32_t mode, unsigned page_offset, const struct template_found *), void *ctx);
-/* Writes what was translated beside what was there, where that is enough to be worth it; returns how many are new in it.  Of a machine that has ended. */
-unsigned templates_keep(struct templates *, struct vcpu *);
+/* Writes what was translated beside what runs had left, where that is enough to be worth it.  Of a machine that has ended. */
+void templates_keep(struct templates *, struct vcpu *);
+
+/* --- Making a file.  Code is compiled with tcg_options.moves, from IR lifted with x86_lift_limits.relocate. */
+struct template_writer;
+struct template_writer *template_writer_new(uint64_t most_bytes); /* NULL: out of memory */
+struct template_source_block { uint32_t mode; uint64_t pc; const uint8_t *bytes; unsigned size, insns, head; const struct tcg_block *code; };
+/* False: it is there already, cannot be kept, or there is no room. */
+bool template_writer_add(struct template_writer *, const struct template_source_block *);
+unsigned template_writer_count(const struct template_writer *, uint64_t *bytes);
+bool template_writer_put(struct template_writer *, struct store *, const uint64_t translator[2], bool icount, enum template_source);
+void template_writer_free(struct template_writer *);
+/* For tests: a file's name, and the first word of each that can be read. */
+void templates_name(const uint64_t translator[2], bool icount, enum template_source, char name[64]);
+uint32_t templates_layout(void);
 
 #endif

@@ -53,9 +53,12 @@ uint64_t store_prune(struct store *, uint64_t max_bytes);
 uint64_t store_gc(struct store *);
 
 /* Named files beside the objects (profiles, templates): a name is [0-9a-z.-]+.  Atomic as the objects are; each is checksummed, and compressed where
- * that is asked for.  At most 64 MiB. */
+ * that is asked for.  At most 64 MiB, 1 GiB where it is not compressed. */
 bool store_file_put(struct store *, const char *name, const void *data, size_t size, bool compress);
 bool store_file_get(struct store *, const char *name, uint8_t **data, size_t *size); /* malloc'd */
+/* One that is not compressed, to be read in parts: a descriptor, which the caller closes, and where its bytes are; -1: there is none.  What is read is not
+ * checked. */
+int store_file_plain(struct store *, const char *name, uint64_t *at, uint64_t *size);
 void store_file_each(struct store *, bool (*each)(void *ctx, const char *name, uint64_t size), void *ctx);
 bool store_file_remove(struct store *, const char *name);
 

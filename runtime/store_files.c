@@ -29,7 +29,7 @@ static struct store_key key_of(const char *name)
 bool store_file_put(struct store *s, const char *name, const void *data, size_t size, bool compress)
 {
     struct store_dir *d = store_layer(s, 0);
-    if (!d->writable || !name_is_good(name) || size > STORE_MAX_OBJECT)
+    if (!d->writable || !name_is_good(name) || size > (compress ? STORE_MAX_OBJECT : STORE_MAX_PLAIN))
         return false;
     struct header h = {.magic = STORE_FILE_MAGIC, .version = STORE_VERSION,
                        .record = {.key = key_of(name), .offset = sizeof h, .size = (uint32_t)size, .time = store_now()}};
@@ -51,26 +51,64 @@ bool store_file_put(struct store *s, const char *name, const void *data, size_t 
     return written;
 }
 
+/* -1: not there, or why says what is wrong with it. */
+static int open_file(struct store_dir *d, const char *name, struct header *h, const char **why, bool *foreign)
+{
+    struct stat s;
+    char path[STORE_NAME];
+    path_of(name, path);
+    *why = NULL;
+    *foreign = false;
+    int fd = store_file_open(d, path, O_RDONLY, &s);
+    if (fd < 0)
+        return -1;
+    if (!store_read(fd, h, sizeof *h, 0) || h->magic != STORE_FILE_MAGIC)
+        *why = "is not a file of the store";
+    else if ((*foreign = h->version != STORE_VERSION))
+        *why = "has another version's format";
+    else if (h->record.size > STORE_MAX_PLAIN || h->record.stored > h->record.size || (uint64_t)s.st_size != sizeof *h + h->record.stored)
+        *why = "is truncated";
+    return fd;
+}
+
+int store_file_plain(struct store *s, const char *name, uint64_t *at, uint64_t *size)
+{
+    struct header h;
+    const char *why;
+    bool foreign;
+    for (unsigned n = 0; name_is_good(name) && store_layer(s, n); n++) {
+        struct store_dir *d = store_layer(s, n);
+        int fd = open_file(d, name, &h, &why, &foreign);
+        struct store_key key = key_of(name);
+        if (fd >= 0 && !why && (store_key_compare(&h.record.key, &key) || h.record.stored != h.record.size))
+            why = "is damaged";
+        *at = sizeof h;
+        *size = h.record.size;
+        if (fd >= 0 && !why)
+            return fd;
+        if (fd >= 0) {
+            char path[STORE_NAME];
+            path_of(name, path);
+            store_complain(d, foreign ? STORE_FOREIGN : STORE_DAMAGED, path, "%s", why);
+            close(fd);
+        }
+    }
+    return -1;
+}
+
 /* NULL: not there, or skipped with a warning. */
 static uint8_t *read_file(struct store_dir *d, const char *name, size_t *size)
 {
     struct header h;
-    struct stat s;
     char path[STORE_NAME];
-    const char *why = NULL;
+    const char *why;
     uint8_t *stored = NULL, *data = NULL;
-    bool foreign = false;
+    bool foreign;
     path_of(name, path);
-    int fd = store_file_open(d, path, O_RDONLY, &s);
+    int fd = open_file(d, name, &h, &why, &foreign);
     if (fd < 0)
         return NULL;
-    if (!store_read(fd, &h, sizeof h, 0) || h.magic != STORE_FILE_MAGIC)
-        why = "is not a file of the store";
-    else if ((foreign = h.version != STORE_VERSION))
-        why = "has another version's format";
-    else if (h.record.size > STORE_MAX_OBJECT || h.record.stored > h.record.size || (uint64_t)s.st_size != sizeof h + h.record.stored)
-        why = "is truncated";
-    else if (!(stored = malloc(h.record.stored + 1)) || !store_read(fd, stored, h.record.stored, sizeof h))
+    if (!why && (!(stored = malloc(h.record.stored + 1)) || !store_read(fd, stored, h.record.stored, sizeof h)))
         why = "cannot be read";
     struct store_key key = key_of(name);
     if (why || store_key_compare(&h.record.key, &key))

@@ -16,6 +16,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's files are little-endian");
 enum { STORE_VERSION = 1, STORE_NAME = 160 };
 #define STORE_MAX_OBJECT (64u << 20)
+#define STORE_MAX_PLAIN (1u << 30) /* a file that is not compressed */
 #define STORE_PACK_SIZE (16u << 20) /* about; packs are not made larger than this and an object */
 #define STORE_PACK_MAGIC 0x4b50656372656954ull  /* "TiercePK" */
 #define STORE_INDEX_MAGIC 0x5849656372656954ull /* "TierceIX" */

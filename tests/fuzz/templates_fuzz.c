@@ -31,7 +31,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     atexit(remove_base);
     must((buffer = tcg_buffer_new(BUFFER)) != NULL);
     layout = templates_layout();
-    templates_name(translator, false, name);
+    templates_name(translator, false, TEMPLATES_OF_RUNS, name);
     return 0;
 }
 

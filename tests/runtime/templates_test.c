@@ -106,17 +106,17 @@ static void lying(void)
     store_file_each(s, note, NULL);
     if (!check(store_file_get(s, name, &data, &size) && size > 4096 && (changed = malloc(size)), "the file", (long)size))
         return;
-    for (unsigned n = 0; n < 16; n++) { /* file_head, and of the first template what says how large its parts are */
+    for (unsigned n = 0; n < 24; n++) { /* its head, and of the first entries what says where a template is and how large */
         static const uint32_t values[] = {0, 1, 0xffffffff, 0x10000};
         memcpy(changed, data, size);
         memcpy(changed + 4 * n, &values[n / 4 % 4], 4);
         store_file_put(s, name, changed, size, false);
         struct outcome o = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .cache = {.path = fresh_path(), .layers = {path}, .layer_count = 1}});
-        check(o.result == right || n >= 4 + 3, "a file that lies", (long)n);
+        check(o.result == right, "a file that lies", (long)n);
     }
     store_file_put(s, name, data, size / 2, false);
     struct outcome half = run(&i, path);
-    check(half.result == right && !half.hits, "half of a file", (long)half.hits);
+    check(half.result == right && half.hits < BLOCKS, "half of a file", (long)half.hits);
     free(changed);
     free(data);
     store_close(s);
