@@ -72,6 +72,7 @@ enum reloc_kind { RELOC_PC /* block PC + value */, RELOC_TAG /* its tag in the j
                   RELOC_CALL /* enum call, or a helper's index */, RELOC_USER, RELOC_KINDS };
 enum reloc_form { FORM_32 /* zero-extended */, FORM_32S /* sign-extended */, FORM_64, FORM_LOW, FORM_HIGH /* halves */, RELOC_FORMS };
 enum call { CALL_EVALUATE = -1, CALL_CRYPTO = -2 };
+enum { COUNTER_AT = 2 /* in a block that counts: its counter's offset from the state */ };
 
 struct tcg {
     const struct ir_block *b;

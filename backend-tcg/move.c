@@ -49,6 +49,10 @@ void tcg_copy(const struct tcg_block *block, uint8_t *code)
         if (e->late_offset)
             bind(code, e->late_offset, e->late_stub);
     }
+    for (unsigned n = 0; n < block->reloc_count; n++) /* so that the same block is always the same bytes */
+        memset(code + block->relocs[n].at, 0, block->relocs[n].form == FORM_64 ? 8 : 4);
+    if (block->body)
+        memset(code + COUNTER_AT, 0, 4);
 }
 
 /* --- Into it */
@@ -77,7 +81,7 @@ enum tcg_result tcg_place(struct tcg_buffer *buffer, size_t *at, size_t limit, c
     tcg_buffer_place(buffer, start, &write, &run);
     memcpy(write, m->code, size);
     if (out->body) {
-        memcpy(write + 2, &o->counter, sizeof o->counter); /* emit_counting */
+        memcpy(write + COUNTER_AT, &o->counter, sizeof o->counter);
         memcpy(&out->counting, write, sizeof out->counting);
     }
     for (unsigned n = 0; n < m->reloc_count; n++)

@@ -52,4 +52,17 @@ struct profile *profile_read(const uint8_t *, size_t, char *error, size_t error_
  * `each` gets a recipe that is valid during the call only; the hottest first; it returns false to end it.  False: out of memory. */
 bool profile_recipes(const struct x86_model *, const struct profile *, uint64_t least, bool (*each)(void *ctx, const struct recipe *), void *ctx);
 
+/* Files of template code (runtime/cache_templates.h): what runs translated, and what is translated ahead of time.  One thread a writer. */
+enum template_source { TEMPLATES_OF_RUNS, TEMPLATES_OF_FILES, TEMPLATE_SOURCES };
+struct template_writer;
+struct template_writer *template_writer_new(uint64_t most_bytes);     /* NULL: out of memory */
+void template_writer_free(struct template_writer *);
+/* Translates what begins at pc, as a run would that comes by; `room` bytes of code are there.  False: it straddles pages, or is too complex; or there is no
+ * memory, or no room for more. */
+bool template_writer_translate(struct template_writer *, const struct x86_model *, uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned room);
+/* What the store's file of that source has is taken too, where there is no other for the same bytes. */
+void template_writer_take(struct template_writer *, struct store *, const uint64_t translator[2], bool icount, enum template_source);
+unsigned template_writer_count(const struct template_writer *, uint64_t *bytes);
+bool template_writer_put(struct template_writer *, struct store *, const uint64_t translator[2], bool icount, enum template_source);
+
 #endif

@@ -15,16 +15,17 @@
 #define MOST_TEMPLATE (1u << 20)
 #define HUGE (2u << 20)
 enum {
-    BUCKETS = 1 << 16, LEAD = 2 /* bytes by which one is found: a field that moves seldom lies in them */, MOST_COMPARED = 64, MOST_BLOCK = 1024,
+    LEAD = 2 /* bytes by which one is found: a field that moves seldom lies in them */, MOST_COMPARED = 64, MOST_BLOCK = 1024,
     NAME = 64, LEAST_NEW = 64, NEW_SHARE = 16 /* a file is written again for that many new ones, and that part of what is there */,
+    WRITER_BUCKETS = 1 << 17,
     RUNS_KEPT = 16 /* that wrote it: what none of them used is dropped */,
 };
 struct file_head { uint32_t layout, run /* how many wrote it */, count, unused; uint64_t check; };
 struct entry {
-    uint64_t check;                     /* of the template's bytes */
+    uint32_t check;                     /* of the template's bytes */
     uint32_t at, size, mode, used;      /* at: in units of 8 bytes; used: the last run that did */
-    uint16_t page_offset; uint8_t lead[LEAD], lead_size;
-    uint8_t unused[3];
+    uint32_t hash;                      /* of the block's bytes, where none of them move */
+    uint16_t bytes, page_offset; uint8_t lead[LEAD], lead_size, moves;
 };
 struct template {
     uint32_t code_size, body;
@@ -37,7 +38,8 @@ struct template {
 struct file {
     int fd;                             /* -1: there is none */
     uint64_t at, size;                  /* of what the store keeps, in the file */
-    uint32_t run, count, *first, *next; /* entries are numbered from 1 */
+    uint32_t run, count;
+    uint32_t *first, mask;              /* by bucket: where its entries begin, which lie together; one more for the end */
     struct entry *entries;
     uint8_t *data;                      /* all of it; NULL: too large */
 };
@@ -66,20 +68,25 @@ static uint64_t whole_size(const struct template *t)
 }
 
 /* --- The index.  Blocks that are shorter than the lead are found by their first byte. */
-static uint32_t bucket_of(uint32_t mode, unsigned page_offset, const uint8_t *bytes, unsigned lead)
+static uint32_t hash_of(uint32_t mode, unsigned page_offset, const uint8_t *bytes, unsigned lead)
 {
     uint64_t h = (uint64_t)mode << 12 ^ page_offset ^ (uint64_t)lead << 62;
     for (unsigned n = 0; n < lead; n++)
         h ^= (uint64_t)bytes[n] << (32 + 8 * n);
-    return (uint32_t)(h * 0x9e3779b97f4a7c15ull >> 48);
+    return (uint32_t)(h * 0x9e3779b97f4a7c15ull >> 32);
 }
 
-static void index_add(struct file *f, uint32_t n)
+static uint32_t bytes_hash(const uint8_t *bytes, unsigned size) { return (uint32_t)XXH3_64bits(bytes, size); }
+
+static uint32_t entry_hash(const struct entry *e) { return hash_of(e->mode, e->page_offset, e->lead, e->lead_size); }
+
+/* So many buckets as there are entries, or up to twice as many. */
+static uint32_t mask_for(uint32_t count)
 {
-    const struct entry *e = &f->entries[n - 1];
-    uint32_t *first = &f->first[bucket_of(e->mode, e->page_offset, e->lead, e->lead_size)];
-    f->next[n - 1] = *first;
-    *first = n;
+    uint32_t mask = (1 << 12) - 1;
+    while (mask < count)
+        mask = mask * 2 + 1;
+    return mask;
 }
 
 static void file_end(struct file *f)
@@ -87,7 +94,6 @@ static void file_end(struct file *f)
     if (f->fd >= 0)
         close(f->fd);
     free(f->first);
-    free(f->next);
     free(f->entries);
     free(f->data);
     *f = (struct file){.fd = -1};
@@ -111,7 +117,7 @@ static bool is_sound(const struct template *t, const struct entry *e)
 {
     if (t->exits > TCG_MAX_EXITS || t->code_size > MOST_TEMPLATE || whole_size(t) != e->size)
         return false;
-    if (!t->bytes || t->bytes > MOST_BLOCK || e->page_offset + t->bytes > PAGE || t->head > t->bytes || e->lead_size != (t->bytes < LEAD ? 1 : LEAD))
+    if (!t->bytes || t->bytes > MOST_BLOCK || e->bytes != t->bytes || e->moves != (t->moving != 0) || e->page_offset + t->bytes > PAGE || t->head > t->bytes || e->lead_size != (t->bytes < LEAD ? 1 : LEAD))
         return false;
     if ((t->at_64 & ~48) || t->body > t->code_size || (t->body && t->code_size < 16) || (t->pc_bits != 16 && t->pc_bits != 32 && t->pc_bits != 64))
         return false;
@@ -150,7 +156,7 @@ static const struct template *read_template(struct templates *ts, const struct f
         t = (const struct template *)(const void *)(f->data + 8ull * e->at);
     else if (!f->data && read_room(ts, e->size) && read_at(f, ts->read, e->size, 8ull * e->at))
         t = ts->read;
-    return t && XXH3_64bits(t, e->size) == e->check && is_sound(t, e) ? t : NULL;
+    return t && (uint32_t)XXH3_64bits(t, e->size) == e->check && is_sound(t, e) ? t : NULL;
 }
 
 static uint64_t head_check(struct file_head h, const struct entry *entries)
@@ -165,25 +171,31 @@ static bool read_index(struct file *f)
     if (!read_at(f, &h, sizeof h, 0) || h.layout != LAYOUT || h.count > f->size / sizeof *f->entries)
         return false;
     f->entries = malloc(h.count * sizeof *f->entries + 1);
-    f->next = malloc(h.count * sizeof *f->next + 1);
-    f->first = calloc(BUCKETS, sizeof *f->first);
-    if (!f->entries || !f->next || !f->first || !read_at(f, f->entries, h.count * sizeof *f->entries, sizeof h) || head_check(h, f->entries) != h.check)
+    f->mask = mask_for(h.count);
+    f->first = malloc((f->mask + 2ull) * sizeof *f->first);
+    if (!f->entries || !f->first || !read_at(f, f->entries, h.count * sizeof *f->entries, sizeof h) || head_check(h, f->entries) != h.check)
         return false;
     f->run = h.run + 1;
     f->count = h.count;
-    for (uint32_t n = 1; n <= h.count; n++) {
-        if (f->entries[n - 1].lead_size > LEAD)
+    uint32_t bucket = 0;
+    for (uint32_t n = 0; n < h.count; n++) {
+        uint32_t of = f->entries[n].lead_size > LEAD ? 0 : entry_hash(&f->entries[n]) & f->mask;
+        if (f->entries[n].lead_size > LEAD || of + 1 < bucket)
             return false;
-        index_add(f, n);
+        while (bucket <= of)
+            f->first[bucket++] = n;
     }
+    while (bucket <= f->mask + 1)
+        f->first[bucket++] = h.count;
     return true;
 }
 
 static void read_all(struct file *f)
 {
-    if (f->fd < 0 || f->size > MOST_BYTES * 5 / 4 || posix_memalign((void **)&f->data, HUGE, f->size))
+    if (f->fd < 0 || f->size > MOST_BYTES * 5 / 4 || posix_memalign((void **)&f->data, f->size < HUGE ? 64 : HUGE, f->size))
         return;
-    madvise(f->data, f->size, MADV_HUGEPAGE);
+    if (f->size >= HUGE)
+        madvise(f->data, f->size, MADV_HUGEPAGE);
     if (!read_at(f, f->data, f->size, 0)) {
         free(f->data);
         f->data = NULL;
@@ -207,7 +219,22 @@ static void *read_them(void *arg)
     return NULL;
 }
 
-uint32_t templates_layout(void) { return LAYOUT; }
+void templates_mend(uint8_t *file, size_t size)
+{
+    struct file_head h;
+    struct entry *entries = (struct entry *)(void *)(file + sizeof h);
+    if (size < sizeof h)
+        return;
+    memcpy(&h, file, sizeof h);
+    h.layout = LAYOUT;
+    if (h.count > (size - sizeof h) / sizeof *entries)
+        h.count = (uint32_t)((size - sizeof h) / sizeof *entries);
+    for (uint32_t n = 0; n < h.count; n++)
+        if (8ull * entries[n].at <= size && entries[n].size <= size - 8ull * entries[n].at)
+            entries[n].check = (uint32_t)XXH3_64bits(file + 8ull * entries[n].at, entries[n].size);
+    h.check = head_check(h, entries);
+    memcpy(file, &h, sizeof h);
+}
 
 void templates_name(const uint64_t translator[2], bool icount, enum template_source source, char name[64])
 {
@@ -260,13 +287,15 @@ static const struct template *find(struct templates *ts, struct file *f, uint32_
     unsigned page_offset = (unsigned)(pc & (PAGE - 1)), room = (unsigned)PAGE - page_offset, compared = 0;
     if (f->fd < 0 || room < lead)
         return NULL;
-    for (uint32_t n = f->first[bucket_of(mode, page_offset, bytes, lead)]; n && compared < MOST_COMPARED; n = f->next[n - 1]) {
-        struct entry *e = &f->entries[n - 1];
-        if (e->mode != mode || e->page_offset != page_offset || e->lead_size != lead || memcmp(e->lead, bytes, lead))
+    uint32_t bucket = hash_of(mode, page_offset, bytes, lead) & f->mask;
+    for (uint32_t n = f->first[bucket]; n < f->first[bucket + 1] && compared < MOST_COMPARED; n++) {
+        struct entry *e = &f->entries[n];
+        if (e->mode != mode || e->page_offset != page_offset || e->lead_size != lead || memcmp(e->lead, bytes, lead) || e->bytes > room ||
+            (!e->moves && bytes_hash(bytes, e->bytes) != e->hash))
             continue;
         const struct template *t = read_template(ts, f, e);
         compared++;
-        if (t && t->bytes <= room && same_bytes(t, pc, bytes)) {
+        if (t && same_bytes(t, pc, bytes)) {
             e->used = f->run;
             return t;
         }
@@ -312,13 +341,24 @@ void templates_each(struct templates *ts, bool (*each)(void *ctx, uint32_t mode,
 }
 
 /* --- Writing */
-struct template_writer { struct file file; uint32_t room; uint8_t *data; uint64_t size, most, data_room; };
+struct template_writer {
+    struct entry *entries;
+    uint32_t count, room, first[WRITER_BUCKETS], *next; /* lists, numbered from 1 */
+    uint8_t *data;
+    uint64_t size, most, data_room;
+    struct tcg_buffer *buffer;          /* of template_writer_translate, as the next */
+    struct ir_block ir;
+};
+struct source_block { uint32_t mode; uint64_t pc; const uint8_t *bytes; unsigned size, insns, head; const struct tcg_block *code; };
 
 void template_writer_free(struct template_writer *w)
 {
     if (!w)
         return;
-    file_end(&w->file);
+    free(w->entries);
+    free(w->next);
+    tcg_buffer_free(w->buffer);
+    ir_block_free(&w->ir);
     free(w->data);
     free(w);
 }
@@ -329,28 +369,25 @@ struct template_writer *template_writer_new(uint64_t most_bytes)
     if (!w)
         return NULL;
     w->most = most_bytes;
-    w->file.fd = -1;
-    if ((w->file.first = calloc(BUCKETS, sizeof *w->file.first)))
-        return w;
-    free(w);
-    return NULL;
+    ir_block_init(&w->ir);
+    return w;
 }
 
 unsigned template_writer_count(const struct template_writer *w, uint64_t *bytes)
 {
     *bytes = w->size;
-    return w->file.count;
+    return w->count;
 }
 
 /* Room behind the last; NULL: there is none. */
 static struct template *room_for(struct template_writer *w, uint64_t size)
 {
-    if (w->file.count == w->room) {
+    if (w->count == w->room) {
         uint32_t room = w->room ? w->room * 2 : 4096;
-        struct entry *entries = realloc(w->file.entries, room * sizeof *entries);
-        w->file.entries = entries ? entries : w->file.entries;
-        uint32_t *next = entries ? realloc(w->file.next, room * sizeof *next) : NULL;
-        w->file.next = next ? next : w->file.next;
+        struct entry *entries = realloc(w->entries, room * sizeof *entries);
+        w->entries = entries ? entries : w->entries;
+        uint32_t *next = entries ? realloc(w->next, room * sizeof *next) : NULL;
+        w->next = next ? next : w->next;
         if (!next)
             return NULL;
         w->room = room;
@@ -371,10 +408,10 @@ static struct template *room_for(struct template_writer *w, uint64_t size)
 static bool is_there(const struct template_writer *w, const struct entry *e, const struct template *t)
 {
     size_t size = t->moving * sizeof(struct x86_reloc) + t->bytes;
-    for (uint32_t n = w->file.first[bucket_of(e->mode, e->page_offset, e->lead, e->lead_size)]; n; n = w->file.next[n - 1]) {
-        const struct entry *have = &w->file.entries[n - 1];
+    for (uint32_t n = w->first[entry_hash(e) % WRITER_BUCKETS]; n; n = w->next[n - 1]) {
+        const struct entry *have = &w->entries[n - 1];
         const struct template *there = (const struct template *)(const void *)(w->data + 8ull * have->at);
-        if (have->mode == e->mode && have->page_offset == e->page_offset && there->bytes == t->bytes && there->moving == t->moving &&
+        if (have->mode == e->mode && have->page_offset == e->page_offset && have->hash == e->hash && there->bytes == t->bytes && there->moving == t->moving &&
             !memcmp(moving_of(there), moving_of(t), size))
             return true;
     }
@@ -386,18 +423,23 @@ static bool enter(struct template_writer *w, struct entry e, const struct templa
 {
     e.lead_size = t->bytes < LEAD ? 1 : LEAD;
     memcpy(e.lead, bytes_of(t), e.lead_size);
+    e.bytes = t->bytes;
+    e.moves = t->moving != 0;
+    e.hash = bytes_hash(bytes_of(t), t->bytes);
     e.size = (uint32_t)whole_size(t);
     e.at = (uint32_t)(w->size / 8);
-    e.check = XXH3_64bits(t, e.size);
+    e.check = (uint32_t)XXH3_64bits(t, e.size);
     if (is_there(w, &e, t))
         return false;
-    w->file.entries[w->file.count++] = e;
-    index_add(&w->file, w->file.count);
+    uint32_t *first = &w->first[entry_hash(&e) % WRITER_BUCKETS];
+    w->entries[w->count] = e;
+    w->next[w->count] = *first;
+    *first = ++w->count;
     w->size += e.size;
     return true;
 }
 
-static bool add(struct template_writer *w, const struct template_source_block *b, uint32_t run)
+static bool add(struct template_writer *w, const struct source_block *b, uint32_t run)
 {
     struct x86_reloc moving[X86_RELOCS];
     uint8_t bytes[MOST_BLOCK];
@@ -428,24 +470,75 @@ static bool add(struct template_writer *w, const struct template_source_block *b
     return enter(w, (struct entry){.mode = b->mode, .page_offset = (uint16_t)page_offset, .used = run}, t);
 }
 
-bool template_writer_add(struct template_writer *w, const struct template_source_block *b) { return add(w, b, 0); }
+/* --- Ahead of time */
+struct ahead { uint64_t pc; const uint8_t *bytes; unsigned room; };
+static unsigned fetch_ahead(void *ctx, uint64_t linear, unsigned max, uint8_t *to)
+{
+    const struct ahead *a = ctx;
+    uint64_t at = linear - a->pc, have = at < a->room ? a->room - at : 0;
+    memset(to, 0xcc, max);
+    memcpy(to, a->bytes + (have ? at : 0), have < max ? have : max);
+    return max;
+}
+
+bool template_writer_translate(struct template_writer *w, const struct x86_model *model, uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned room)
+{
+    enum { BUFFER = 1 << 20 };
+    struct ahead from = {pc, bytes, room};
+    const struct x86_fetch fetch = {.bytes = fetch_ahead, .ctx = &from};
+    const struct x86_lift_limits limits = {.insns = MAX_INSNS, .bytes = PAGE, .branches = MAX_BRANCHES, .relocate = true};
+    /* What is relocated has only to have a place, and blocks of their own kind count (region_counter_new). */
+    const struct tcg_options options = {.guest = &x86_guest, .pc = pc, .mode_id = 1, .user = w, .counter = mode & X86_MODE_SHADOW ? 0 : 64, .moves = true};
+    struct tcg_block code;
+    size_t at = 0;
+    if (!w->buffer && !(w->buffer = tcg_buffer_new(BUFFER)))
+        return false;
+    ir_block_clear(&w->ir);
+    if (!x86_lift(model, mode, pc, pc, &fetch, &limits, &w->ir) || w->ir.out_of_memory || w->ir.guest_bytes > room)
+        return false;
+    unsigned head = w->ir.head_bytes ? w->ir.head_bytes : w->ir.guest_bytes;
+    ir_optimise(&w->ir, &x86_guest);
+    if (tcg_compile(w->buffer, &at, BUFFER, &w->ir, &options, &code) != TCG_OK)
+        return false;
+    bool added = add(w, &(struct source_block){mode, pc, bytes, w->ir.guest_bytes, w->ir.guest_insns, head, &code}, 0);
+    free(code.sites);
+    free(code.relocs);
+    return added;
+}
+
+/* The entries by their buckets, each where its template is in the file. */
+static bool entries_sorted(const struct template_writer *w, struct entry *to, uint32_t before)
+{
+    uint32_t mask = mask_for(w->count), *first = calloc(mask + 2ull, sizeof *first);
+    if (!first)
+        return false;
+    for (uint32_t n = 0; n < w->count; n++)
+        first[(entry_hash(&w->entries[n]) & mask) + 1]++;
+    for (uint32_t n = 0; n <= mask; n++)
+        first[n + 1] += first[n];
+    for (uint32_t n = 0; n < w->count; n++) {
+        struct entry *e = &to[first[entry_hash(&w->entries[n]) & mask]++];
+        *e = w->entries[n];
+        e->at += before;
+    }
+    free(first);
+    return true;
+}
 
 static bool put(struct template_writer *w, struct store *s, const char *name, uint32_t run)
 {
-    uint64_t index = w->file.count * sizeof(struct entry), front = sizeof(struct file_head) + index;
-    struct file_head h = {.layout = LAYOUT, .run = run, .count = w->file.count};
-    if (!room_for(w, 0) || front + w->size > UINT32_MAX)
-        return false;
-    uint8_t *all = malloc(front + w->size);
-    for (uint32_t n = 0; n < w->file.count; n++)
-        w->file.entries[n].at += (uint32_t)(front / 8);
-    h.check = head_check(h, w->file.entries);
-    if (all) {
+    uint64_t front = sizeof(struct file_head) + w->count * sizeof(struct entry);
+    struct file_head h = {.layout = LAYOUT, .run = run, .count = w->count};
+    uint8_t *all = front + w->size <= UINT32_MAX ? malloc(front + w->size) : NULL;
+    struct entry *entries = (struct entry *)(void *)(all + sizeof h);
+    bool done = all && entries_sorted(w, entries, (uint32_t)(front / 8));
+    if (done) {
+        h.check = head_check(h, entries);
         memcpy(all, &h, sizeof h);
-        memcpy(all + sizeof h, w->file.entries, index);
-        memcpy(all + front, w->data, w->size);
+        if (w->size)
+            memcpy(all + front, w->data, w->size);
+        done = store_file_put(s, name, all, front + w->size, false);
     }
-    bool done = all && store_file_put(s, name, all, front + w->size, false);
     free(all);
     return done;
 }
@@ -474,20 +567,35 @@ static void add_fresh(struct template_writer *w, const struct tb_store *s, uint3
     const struct tb *tb = s->ahead;
     for (size_t n = s->count; n; n--, tb = tb->after)
         if (is_kept(tb))
-            add(w, &(struct template_source_block){tb->mode, tb->pc, tb->copy, tb->bytes, tb->insns, tb->head, &tb->code}, run);
+            add(w, &(struct source_block){tb->mode, tb->pc, tb->copy, tb->bytes, tb->insns, tb->head, &tb->code}, run);
+}
+
+static void take(struct template_writer *w, struct templates *ts, const struct file *f, const struct entry *e)
+{
+    const struct template *t = read_template(ts, f, e);
+    struct template *to = t ? room_for(w, e->size) : NULL;
+    if (to)
+        enter(w, (struct entry){.mode = e->mode, .page_offset = e->page_offset, .used = e->used}, memcpy(to, t, e->size));
 }
 
 /* Those of earlier runs: what this one used, or what it did not. */
 static void add_earlier(struct template_writer *w, struct templates *ts, bool used)
 {
     const struct file *f = &ts->files[TEMPLATES_OF_RUNS];
-    for (uint32_t n = 0; n < f->count; n++) {
-        const struct entry *e = &f->entries[n];
-        const struct template *t = (e->used == f->run) == used && f->run - e->used < RUNS_KEPT ? read_template(ts, f, e) : NULL;
-        struct template *to = t ? room_for(w, e->size) : NULL;
-        if (to && enter(w, (struct entry){.mode = e->mode, .page_offset = e->page_offset, .used = e->used}, memcpy(to, t, e->size)))
-            continue;
-    }
+    for (uint32_t n = 0; n < f->count; n++)
+        if ((f->entries[n].used == f->run) == used && f->run - f->entries[n].used < RUNS_KEPT)
+            take(w, ts, f, &f->entries[n]);
+}
+
+void template_writer_take(struct template_writer *w, struct store *s, const uint64_t translator[2], bool icount, enum template_source source)
+{
+    struct templates *ts = templates_begin(s, translator, icount);
+    if (!ts)
+        return;
+    templates_wait(ts);
+    for (uint32_t n = 0; n < ts->files[source].count; n++)
+        take(w, ts, &ts->files[source], &ts->files[source].entries[n]);
+    templates_end(ts);
 }
 
 void templates_keep(struct templates *ts, struct vcpu *v)

@@ -4,11 +4,10 @@
 #ifndef RUNTIME_CACHE_TEMPLATES_H
 #define RUNTIME_CACHE_TEMPLATES_H
 
+#include "runtime/cache.h"
 #include "runtime/internal.h"
-#include "runtime/store.h"
 
 struct templates;
-enum template_source { TEMPLATES_OF_RUNS, TEMPLATES_OF_FILES, TEMPLATE_SOURCES };
 /* Reads the files' indices, on a thread of its own: until that is done nothing is found.  NULL: out of memory. */
 struct templates *templates_begin(struct store *, const uint64_t translator[2], bool icount);
 void templates_wait(struct templates *); /* for that thread */
@@ -21,17 +20,8 @@ void templates_each(struct templates *, bool (*each)(void *ctx, uint32_t mode, u
 /* Writes what was translated beside what runs had left, where that is enough to be worth it.  Of a machine that has ended. */
 void templates_keep(struct templates *, struct vcpu *);
 
-/* --- Making a file.  Code is compiled with tcg_options.moves, from IR lifted with x86_lift_limits.relocate. */
-struct template_writer;
-struct template_writer *template_writer_new(uint64_t most_bytes); /* NULL: out of memory */
-struct template_source_block { uint32_t mode; uint64_t pc; const uint8_t *bytes; unsigned size, insns, head; const struct tcg_block *code; };
-/* False: it is there already, cannot be kept, or there is no room. */
-bool template_writer_add(struct template_writer *, const struct template_source_block *);
-unsigned template_writer_count(const struct template_writer *, uint64_t *bytes);
-bool template_writer_put(struct template_writer *, struct store *, const uint64_t translator[2], bool icount, enum template_source);
-void template_writer_free(struct template_writer *);
-/* For tests: a file's name, and the first word of each that can be read. */
+/* For tests: a file's name, and its checksums as they should be. */
 void templates_name(const uint64_t translator[2], bool icount, enum template_source, char name[64]);
-uint32_t templates_layout(void);
+void templates_mend(uint8_t *file, size_t size);
 
 #endif

@@ -195,6 +195,38 @@ class CacheTest(unittest.TestCase):
         self.assertLessEqual(got["refused"], 1)
         self.assertEqual(len(self.json("list", "--cache", self.store)), before + got["compiled"])
 
+    # --- Template code ahead of time
+    def templates(self, store):
+        (name,) = [f for f in os.listdir(os.path.join(store, "files")) if f.startswith("templates-")]
+        with open(os.path.join(store, "files", name), "rb") as f:
+            return name, f.read()[80:]  # behind the store's head, which has the time
+
+    def test_templates(self):
+        got = self.build()
+        self.assertGreater(got["templates"], 10)
+        self.assertLess(got["templates"], got["files"][0]["blocks"] + 1)
+        name, first = self.templates(self.store)
+        self.assertTrue(name.endswith("-n-files"))
+        self.assertEqual(self.build()["templates"], got["templates"])
+        again = self.path("again")
+        self.ok("build", "--cache", again, "--most", "4", "--quiet", self.path("program"))
+        self.assertEqual(self.templates(again), (name, first))
+        with open(self.path("other.c"), "w") as f:
+            f.write("int other(int a) { int s = 0; while (a) s += a--; return s; } void _start(void) { other(3); for (;;); }")
+        subprocess.run(["gcc", "-nostdlib", "-O1", self.path("other.c"), "-o", self.path("other")], check=True)
+        both = self.json("build", "--cache", again, "--most", "1", "--quiet", self.path("other"))
+        self.assertGreater(both["templates"], got["templates"])  # those that were there stay
+
+    def test_a_kernel_that_never_ran(self):
+        kernel, initrd = lib.debian()
+        got = self.json("build", "--cache", self.store, "--most", "1", "--quiet", kernel, "--initrd", initrd)
+        self.assertGreater(got["templates"], 100000)
+        status, out, err = lib.run("-m", "256", "-kernel", kernel, "-initrd", initrd, "-append", 'console=ttyS0 quiet RUN="poweroff -f"', "-nographic",
+                                   "--cache=" + self.path("own"), "--cache-layer=" + self.store, "--stats=json", timeout=120)
+        self.assertIn("tierce guest ready", out, err)
+        blocks, hit = (int(re.search(r'"%s": *(\d+)' % n, out + err).group(1)) for n in ("blocks", "templates_hit"))
+        self.assertGreater(hit, blocks * 0.7, out[-2000:])
+
     # --- What is there
     def test_show(self):
         self.build()

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TEMPLATES_MOST (768ull << 20)
 static volatile bool stop;
 static void on_signal(int signal) /* the second one ends the process */
 {
@@ -107,6 +108,9 @@ static void print_coverage(const struct sources *s)
     }
     if (s->skipped)
         printf("%zu other files in initial RAM disks are no programs\n", s->skipped);
+    size_text(s->template_bytes, code);
+    if (s->template_count)
+        printf("template code of %u blocks, %s\n", s->template_count, code);
 }
 
 static void print_outcome(const struct outcome *r, const struct options *o)
@@ -135,7 +139,7 @@ static void json_coverage(const struct sources *s)
         printf(", \"code_bytes\": %" PRIu64 ", \"found_bytes\": %" PRIu64 ", \"instructions\": %" PRIu64 ", \"blocks\": %zu, \"refused_blocks\": %zu, \"undecodable\": %zu, "
                "\"jump_tables\": %zu, \"regions\": %zu, \"patched\": %zu}", v->code, v->found, v->insns, v->blocks, v->refused, v->bad, v->tables, v->regions, v->patched);
     }
-    printf("], \"other_files\": %zu", s->skipped);
+    printf("], \"other_files\": %zu, \"templates\": %u, \"template_bytes\": %" PRIu64, s->skipped, s->template_count, s->template_bytes);
 }
 
 static void json_outcome(const struct outcome *r, const struct options *o)
@@ -186,6 +190,18 @@ static void check(const struct options *o, bool files)
         die(2, "--list-blocks needs files to look at");
 }
 
+/* Written before anything is compiled by LLVM: it takes seconds, and a build may be cut short. */
+static void templates_put(struct sources *s, const struct options *o, struct store *store, const uint64_t translator[2])
+{
+    if (!s->templates)
+        return;
+    s->template_count = template_writer_count(s->templates, &s->template_bytes);
+    if (!template_writer_put(s->templates, store, translator, false, TEMPLATES_OF_FILES))
+        die(1, "the cache '%s' cannot be written", store_path(o));
+    template_writer_free(s->templates);
+    s->templates = NULL;
+}
+
 int build_run(struct options *o, const char *const *files, unsigned count)
 {
     struct sources s = {0};
@@ -201,10 +217,14 @@ int build_run(struct options *o, const char *const *files, unsigned count)
     bool only_look = o->dry_run || o->list_blocks;
     struct store *store = only_look && from_files ? NULL : store_get_open(o, only_look ? READ_ONLY : WRITABLE);
     cache_translator(model, translator);
+    if (from_files && !only_look && (!o->has_job || !o->job) && (s.templates = template_writer_new(TEMPLATES_MOST)))
+        template_writer_take(s.templates, store, translator, false, TEMPLATES_OF_FILES);
     if (from_files)
         static_collect(&s, o, model, translator, files, count, &stop);
     else if (!profiles_collect(&s.items, store, o, model, translator))
         die(1, "'%s' has no profiles: run `tierce --cache=%s ...` first, or name files to translate", store_path(o), store_path(o));
+    if (!stop)
+        templates_put(&s, o, store, translator);
     if (stop)
         die(1, "interrupted while it looked for code; nothing was compiled");
     items_sort(&s.items);

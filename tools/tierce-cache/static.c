@@ -61,6 +61,7 @@ static void discover_in(struct collector *c, const struct image *m, uint32_t mod
     v->refused += d.refused;
     v->bad += d.bad;
     v->tables += d.tables;
+    templates_discovered(c->to->templates, &d, c->stop);
     if (o->list_blocks)
         print_blocks(&d);
     else if (!discovery_regions(&d, &limits, take_recipe, c, &f))

@@ -70,7 +70,9 @@ void items_add(struct items *, const uint64_t translator[2], const struct recipe
 void items_sort(struct items *);      /* each key once; the most valuable first */
 void items_free(struct items *);
 struct coverage { char name[256], why[200] /* it was not read; empty: it was */; uint64_t code, found, insns; size_t blocks, refused, bad, tables, regions, patched; };
-struct sources { struct items items; struct coverage *files; size_t file_count, file_room; size_t skipped /* files inside of archives that are no programs */; };
+struct sources { struct items items; struct coverage *files; size_t file_count, file_room; size_t skipped /* files inside of archives that are no programs */; struct template_writer *templates /* NULL: not wanted */; unsigned template_count; uint64_t template_bytes; };
+/* templates.c: of all blocks that a run may enter; w: may be NULL. */
+void templates_discovered(struct template_writer *w, const struct discovery *, const volatile bool *stop);
 /* static.c: from files, and from what initial RAM disks hold. */
 void static_collect(struct sources *, const struct options *, const struct x86_model *, const uint64_t translator[2], const char *const *files, unsigned count,
                     const volatile bool *stop);
