@@ -147,17 +147,24 @@ static bool differs_mxcsr_mask(const struct test_case *c, const struct oracle_st
     return silicon->trap == 3 && here->trap == 3 && different == 1 && want[at] == 2 && have[at] == 0 && c->insn.op[0].size >= 4096;
 }
 
+static bool is_x87_store(const struct test_case *c) { return IS(M(FIST), M(FISTP), M(FISTTP), M(FST), M(FSTP), M(FBSTP)); }
+
 static bool differs_x87_fault_order(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
 {
-    return IS(M(FIST), M(FISTP), M(FISTTP), M(FST), M(FSTP), M(FBSTP)) && here->trap == 3 && silicon->trap != 3 && here->fx.fsw & 0x80;
+    return is_x87_store(c) && here->trap == 3 && silicon->trap != 3 && here->fx.fsw & 0x80;
+}
+
+static bool has_wide_memory(const struct test_case *c)
+{
+    for (unsigned i = 0; c->insn.valid && i < c->insn.in.operand_count_visible; i++)
+        if (c->insn.op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && c->insn.op[i].size == 128)
+            return true;
+    return false;
 }
 
 static bool differs_aligned_first(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
 {
-    bool wide = false;
-    for (unsigned i = 0; c->insn.valid && i < c->insn.in.operand_count_visible; i++)
-        wide |= c->insn.op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && c->insn.op[i].size == 128;
-    return wide && here->trap == X86_SS_FAULT && silicon->trap == X86_GP;
+    return has_wide_memory(c) && here->trap == X86_SS_FAULT && silicon->trap == X86_GP;
 }
 
 static bool differs_ud_length(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
@@ -192,7 +199,6 @@ static bool differs_lock_order(const struct test_case *c, const struct oracle_st
     return !c->insn.valid && memchr(c->insn.bytes, 0xf0, at) && c->insn.bytes[at + 1] == 0 && here->trap == X86_UD;
 }
 
-/* Intel's fault at the branch, AMD's at the fetch, when the return address is stored already. */
 static bool differs_call_order(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
 {
     return IS(M(CALL)) && here->trap == X86_GP && is_data_fault(silicon) && silicon->rip == c->in.rip;
@@ -218,13 +224,23 @@ static bool differs_area_ac(const struct test_case *c, const struct oracle_state
     return IS(M(FXSAVE), M(FXRSTOR), M(FXSAVE64), M(FXRSTOR64), M(MASKMOVQ), M(MASKMOVDQU)) && c->in.rflags & X86_EFLAGS_AC && silicon->trap == X86_AC && (is_data_fault(here) || here->trap == 3);
 }
 
-static bool differs_mmx_entered(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+static bool mmx_faults_at_top_0(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
 {
     bool mmx = false;
     for (unsigned i = 0; c->insn.valid && i < c->insn.in.operand_count; i++)
         mmx |= c->insn.op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(c->insn.op[i].reg.value) == ZYDIS_REGCLASS_MMX;
-    return mmx && silicon->trap != 3 && silicon->trap == here->trap && silicon->fx.ftw == 0xff && !(silicon->fx.fsw & 0x3800) &&
+    return mmx && silicon->trap != 3 && silicon->trap == here->trap && !(silicon->fx.fsw & 0x3800) &&
            !memcmp(silicon->gpr, here->gpr, sizeof here->gpr) && !memcmp(silicon->fx.xmm, here->fx.xmm, sizeof here->fx.xmm) && silicon->fx.mxcsr == here->fx.mxcsr;
+}
+
+static bool differs_mmx_entered(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return mmx_faults_at_top_0(c, silicon, here) && silicon->fx.ftw == 0xff;
+}
+
+static bool differs_mmx_top(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return mmx_faults_at_top_0(c, silicon, here) && silicon->fx.ftw == here->fx.ftw;
 }
 
 static bool differs_own_memory(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
@@ -261,7 +277,7 @@ static bool differs_far64(const struct test_case *c, const struct oracle_state *
 static bool differs_far_call_stack(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
 {
     bool based = c->mode != ORACLE_64 && oracle_modes[c->mode].seg[X86_SS].base && silicon->trap == X86_PF && silicon->cr2 - ORACLE_DATA >= ORACLE_DATA_SIZE;
-    bool wide = c->mode == ORACLE_64 && here->trap == X86_SS_FAULT;
+    bool wide = c->mode == ORACLE_64 && (here->trap == X86_SS_FAULT || (here->trap == X86_PF && c->in.gpr[X86_RSP] >> 32));
     return IS(M(CALL)) && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR && (based || wide);
 }
 
@@ -271,6 +287,95 @@ static bool differs_ret_carry(const struct test_case *c, const struct oracle_sta
     carried.gpr[4] += 0x10000;
     return IS(M(RET)) && c->mode == ORACLE_16 && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR && c->insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
            silicon->trap == 3 && !check_states(silicon, &carried, 0);
+}
+
+/* --- Intel's */
+static bool differs_x87_store_order(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return is_x87_store(c) && is_data_fault(here) && silicon->trap == 3 && silicon->fx.fsw & 0x80;
+}
+
+static bool differs_space_end(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    bool refused = (here->trap == X86_GP || here->trap == X86_SS_FAULT) && !here->error;
+    bool wraps = c->mode == ORACLE_32 && silicon->trap == X86_PF && silicon->cr2 > 0xfffffff0 - 15;
+    return refused && (wraps || (c->mode <= ORACLE_32 && c->in.rflags & X86_EFLAGS_AC && silicon->trap == X86_AC));
+}
+
+static bool differs_unaligned_ac(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return has_wide_memory(c) && c->in.rflags & X86_EFLAGS_AC && here->trap == X86_AC && silicon->trap != X86_AC;
+}
+
+static bool differs_ud_suffix(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    bool amd = c->insn.in.meta.isa_ext == ZYDIS_ISA_EXT_AMD3DNOW || c->insn.in.meta.isa_ext == ZYDIS_ISA_EXT_SSE4A;
+    return c->insn.valid && amd && silicon->trap == X86_UD && (here->trap == X86_PF || here->trap == X86_GP);
+}
+
+static bool differs_sysret_legacy(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(SYSRET)) && c->mode != ORACLE_64 && silicon->trap == X86_UD && here->trap == X86_GP && !here->error;
+}
+
+static bool differs_movsxd16(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(MOVSXD)) && c->insn.op[0].size == 16 && is_data_fault(here) && (silicon->trap == 3 || is_data_fault(silicon));
+}
+
+static bool differs_pop_segment(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    bool fewer = silicon->trap == 3 || silicon->trap == X86_PF || silicon->trap == X86_GP;
+    return IS(M(POP)) && has_segment(c) && is_data_fault(here) && silicon->trap != here->trap && fewer;
+}
+
+static bool differs_rep_cut(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    struct oracle_state cut = *here;
+    for (unsigned i = 0; i < 3; i++)
+        cut.gpr[(const uint8_t[]){X86_RCX, X86_RSI, X86_RDI}[i]] &= silicon->gpr[(const uint8_t[]){X86_RCX, X86_RSI, X86_RDI}[i]] >> 32 ? ~0ull : 0xffffffff;
+    bool undone = is_data_fault(silicon) || !(uint32_t)c->in.gpr[X86_RCX];
+    return c->mode == ORACLE_64 && c->insn.in.meta.category == ZYDIS_CATEGORY_STRINGOP && has_prefix(c, 0x67) && undone && !check_states(silicon, &cut, 0);
+}
+
+static bool differs_rep_flags(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    struct oracle_state restored = *here;
+    restored.rflags = c->in.rflags;
+    return c->insn.in.meta.category == ZYDIS_CATEGORY_STRINGOP && is_data_fault(silicon) && !check_states(silicon, &restored, 0);
+}
+
+static bool differs_call_pushed(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    const uint8_t *want = c->silicon_memory, *have = oracle_data();
+    uint64_t at = c->in.gpr[X86_RSP] - 16 - ORACLE_DATA;
+    if (!IS(M(CALL)) || silicon->trap != X86_GP || check_states(silicon, here, 0))
+        return false;
+    for (unsigned i = 0; i < ORACLE_DATA_SIZE; i++)
+        if (want[i] != have[i] && i - at >= 16)
+            return false;
+    return true;
+}
+
+static bool differs_far_call_order(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(CALL)) && c->insn.in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR && here->trap == X86_GP && silicon->trap == X86_PF && c->in.gpr[X86_RSP] - silicon->cr2 <= 16;
+}
+
+static bool differs_far64_cut(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(CALL), M(JMP)) && differs_far64(c, silicon, here) && here->trap == X86_GP && !here->error && silicon->trap == 3;
+}
+
+static bool differs_bound_order(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(BOUND)) && is_data_fault(here) && silicon->trap == X86_BR;
+}
+
+static bool differs_xsave_nothing(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    bool asks = (c->in.gpr[X86_RAX] & 7) != 0; /* x87, SSE, AVX: the bits of XCR0 that the guest can have */
+    return IS(M(XSAVEOPT), M(XSAVEOPT64), M(XSAVEC), M(XSAVEC64), M(XSAVE), M(XSAVE64)) && !asks && is_data_fault(here) && silicon->trap == 3;
 }
 
 static bool differs_host_lacks(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)

@@ -5,6 +5,7 @@
 #include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -197,9 +198,14 @@ static void ldt_fill(void)
     }
 }
 
-/* What is hidden from user mode stays 0: to load it is #GP in either case. */
+/* What is hidden from user mode stays 0: to load it is #GP in either case.  Linux keeps the CPU's number in the limit of an
+ * entry: from here on it is always the same CPU. */
 static void gdt_ask(void)
 {
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET((unsigned)sched_getcpu(), &here);
+    sched_setaffinity(0, sizeof here, &here);
     for (unsigned i = 1; i < ORACLE_GDT; i++) {
         uint32_t rights = 0, limit = 0, selector = i << 3 | 3;
         bool told;
