@@ -1,5 +1,5 @@
 """--switch-to and the monitor's `tier`: each trigger, both ways, and what is refused."""
-import json, os, unittest
+import json, os, tempfile, time, unittest
 from lib import *
 
 TALK = guest("talk")
@@ -66,6 +66,41 @@ class Handover(unittest.TestCase):
         for words in ["--switch-to=kvm@console:ready", "--switch-to=tcg@console:[x]"]:
             self.assertEqual(self.tier_after("-machine", "pc,kernel-irqchip=on", words, first={"k": "tcg", "t": "kvm"}[words[12]]), words[12:15])
         self.assertEqual(self.tier_after("--switch-to=kvm@monitor", said=[("tier kvm", r"\) ")]), "kvm")
+
+    def ticks(self, *args, then=()):
+        """How often a timer's interrupt had come, at first and half a second later, or until it had come at all."""
+        with Process("-kernel", guest("tick"), "-append", "h", "-m", "16", "-serial", "null", "-monitor", "stdio", *args) as p:
+            def look():
+                p.type("x /1dw 0x%x\n" % symbols("tick")["ticks"])
+                return int(p.expect(r": +(\d+)\r?\n\(tierce\) $").group(1))
+            p.expect(r"\(tierce\) $")
+            before = now = look()
+            for _ in range(40):
+                time.sleep(0.05)
+                now = look()
+                if now > before + 20:
+                    break
+            for line in then:
+                p.type(line + "\n")
+                p.expect(r"\(tierce\) $")
+            p.type("quit\n")
+            return before, now
+
+    @unittest.skipUnless(HAS_KVM, "no right to /dev/kvm, or no such device")
+    def test_kvm_saved(self):
+        """What was saved under KVM, with its own interrupt controllers or the machine's, goes on in a tier and in KVM, with either."""
+        with tempfile.TemporaryDirectory() as states:
+            for irqchip in ["on", "off"]:
+                path = os.path.join(states, irqchip)
+                machine = ["-machine", "pc,kernel-irqchip=" + irqchip]
+                before, saved = self.ticks("--tier=kvm", *machine, then=["savevm " + path])
+                self.assertGreater(saved, before)
+                other = ["-machine", "pc,kernel-irqchip=" + {"on": "off", "off": "on"}[irqchip]]
+                for args in [["--tier=tcg", "--switch-to=kvm@monitor"], ["--tier=kvm", *machine], ["--tier=kvm", *other]]:
+                    with self.subTest(args=args, saved=irqchip):
+                        before, after = self.ticks("-restore", path, *args)
+                        self.assertGreaterEqual(before, saved)
+                        self.assertGreater(after, before)
 
     def test_refused(self):
         for value in ["tcg", "tcg@", "quick@1s", "tcg@1", "tcg@-1s", "tcg@1h", "tcg@console:", "tcg@pc:", "tcg@port:", "tcg@port:65536", "tcg@port:1=", "tcg@port:1=x", "tcg@later"]:
