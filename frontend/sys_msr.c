@@ -39,7 +39,7 @@ static const struct plain plain[] = {
 static const struct { uint32_t msr; uint64_t value; } fixed[] = {
     {IA32_PLATFORM_ID, 0}, {IA32_FEATURE_CONTROL, 1}, {IA32_UCODE_REV, 0x01000065}, {IA32_UCODE_WRITE, 0}, {IA32_MCG_CAP, 0},
     {IA32_PERF_STATUS, 0}, {IA32_DEBUGCTL, 0}, {0xc0010010, 0} /* SYSCFG */, {0xc0010015, 1 << 24} /* HWCR: TscFreqSel */,
-    {0xc001001f, 0} /* NB_CFG */, {0xc0010112, 0}, {0xc0010113, 0}, {0xc0010114, 0} /* VM_CR */, {0xc0010140, 0}, {0xc0010141, 0} /* OSVW */,
+    {0xc001001f, 0} /* NB_CFG */, {0xc0010055, 0} /* INT_PENDING_MSG: no C1E, which Linux asks of family 0Fh */, {0xc0010112, 0}, {0xc0010113, 0}, {0xc0010114, 0} /* VM_CR */, {0xc0010140, 0}, {0xc0010141, 0} /* OSVW */,
     {0xc0011020, 0}, {0xc0011022, 0}, {0xc0011023, 0}, {0xc0011029, 2} /* DE_CFG: LFENCE serialises */, {0xc001102a, 0},
 };
 
