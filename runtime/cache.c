@@ -171,8 +171,13 @@ void cache_keep(struct llvm_job *j)
 
 void cache_count(struct vcpu *v)
 {
-    if (v->machine->cache)
-        v->stats.cache_puts = atomic_load(&v->machine->cache->puts);
+    const struct tb *tb = v->tbs.ahead;
+    if (!v->machine->cache)
+        return;
+    v->stats.cache_puts = atomic_load(&v->machine->cache->puts);
+    v->stats.templates_run = 0;
+    for (size_t n = v->tbs.count; n; n--, tb = tb->after)
+        v->stats.templates_run += tb->cached ? region_ran(v, tb) * tb->insns : 0;
 }
 
 /* --- Does it fit what lies there? */

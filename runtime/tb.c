@@ -604,6 +604,7 @@ static struct tb *tb_cached(struct vcpu *v, uint64_t phys, uint64_t linear)
     tb->insns = (uint16_t)f.insns;
     tb->head = (uint16_t)f.head;
     tb->code = f.block;
+    tb->cached = true;
     if (f.block.site_count && (tb->code.sites = malloc(f.block.site_count * sizeof *f.sites)))
         memcpy(tb->code.sites, f.sites, f.block.site_count * sizeof *f.sites);
     if ((f.block.site_count && !tb->code.sites) || !emit(v, tb, NULL, &f.moved)) {
