@@ -254,7 +254,7 @@ class CacheTest(unittest.TestCase):
     def test_stats(self):
         self.build()
         s = self.json("stats", "--cache", self.store)
-        self.assertEqual((s["objects"], s["damaged"]), (4, 0))
+        self.assertEqual((s["objects"], s["damaged"], s["profiles"], s["template_files"]), (4, 0, 0, 1))
         self.assertEqual(s["modes"], {"0x23ff309b": 4})
         self.assertRegex(self.ok("stats", "--cache", self.store), "objects +4")
 

@@ -266,10 +266,10 @@ static void count_mode(struct sums *t, uint32_t mode)
 
 static bool count_file(void *ctx, const char *name, uint64_t size)
 {
-    uint64_t *sum = ctx;
-    (void)name;
-    sum[0]++;
-    sum[1] += size;
+    uint64_t *sum = ctx; /* profiles, their bytes; files of templates, theirs */
+    unsigned kind = !strncmp(name, "templates-", 10) ? 2 : 0;
+    sum[kind]++;
+    sum[kind + 1] += size;
     return true;
 }
 
@@ -277,8 +277,8 @@ int stats_run(struct options *o, const char *const *arguments, unsigned count)
 {
     struct store_counts c;
     struct sums t = {0};
-    uint64_t files[2] = {0};
-    char bytes[16], stored[16], code[16];
+    uint64_t files[4] = {0};
+    char bytes[16], stored[16], code[16], templates[16];
     if (count)
         die(2, "stats takes no argument, but has '%s'", arguments[0]);
     double before = seconds_now();
@@ -309,8 +309,8 @@ int stats_run(struct options *o, const char *const *arguments, unsigned count)
         fputs("{\"path\": ", stdout);
         json_string(stdout, store_path(o));
         printf(", \"objects\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"stored_bytes\": %" PRIu64 ", \"guest_insns\": %" PRIu64 ", \"code_bytes\": %" PRIu64
-               ", \"damaged\": %" PRIu64 ", \"profiles\": %" PRIu64 ", \"profile_bytes\": %" PRIu64 ", \"open_seconds\": %.6f, \"modes\": {", c.objects, c.bytes, c.stored_bytes,
-               t.insns, t.code, t.damaged, files[0], files[1], opened);
+               ", \"damaged\": %" PRIu64 ", \"profiles\": %" PRIu64 ", \"profile_bytes\": %" PRIu64 ", \"template_files\": %" PRIu64 ", \"template_bytes\": %" PRIu64 ", \"open_seconds\": %.6f, \"modes\": {", c.objects, c.bytes, c.stored_bytes,
+               t.insns, t.code, t.damaged, files[0], files[1], files[2], files[3], opened);
         for (unsigned n = 0; n < t.mode_count; n++)
             printf("%s\"0x%08x\": %" PRIu64, n ? ", " : "", t.modes[n].mode, t.modes[n].count);
         puts("}}");
@@ -322,7 +322,8 @@ int stats_run(struct options *o, const char *const *arguments, unsigned count)
             print_mode(t.modes[n].mode);
             printf(" %" PRIu64 "\n", t.modes[n].count);
         }
-        printf("files         %" PRIu64 ", %" PRIu64 " bytes\ndamaged       %" PRIu64 "\n", files[0], files[1], t.damaged);
+        size_text(files[3], templates);
+        printf("profiles      %" PRIu64 ", %" PRIu64 " bytes\ntemplates     %" PRIu64 " files, %s\ndamaged       %" PRIu64 "\n", files[0], files[1], files[2], templates, t.damaged);
     }
     free(e);
     store_close(s);
