@@ -62,3 +62,13 @@ unsigned mode_defaults(const struct image *m, bool init, uint32_t modes[MODES_MO
         }
     return count;
 }
+
+unsigned mode_seldom(const struct image *m, bool patched, uint32_t modes[MODES_MOST])
+{
+    unsigned count = 0;
+    if (m->bits == 64)
+        by_name(modes, &count, patched ? "kernel" : "kernel-start");
+    else if (patched)
+        by_name(modes, &count, "kernel32");
+    return count;
+}

@@ -40,17 +40,23 @@ static void print_blocks(const struct discovery *d)
         printf("%08x 0x%" PRIx64 " %u %u %s\n", d->mode, d->blocks[n].pc, d->blocks[n].size, d->blocks[n].insns, d->blocks[n].refused ? "refused" : "ok");
 }
 
-static void discover_in(struct collector *c, const struct image *m, uint32_t mode, bool (*wanted)(const struct part *))
+enum what { TEMPLATES_ALONE, REGIONS_TOO };
+static void discover_in(struct collector *c, const struct image *m, uint32_t mode, bool (*wanted)(const struct part *), enum what what)
 {
     const struct options *o = c->o;
     const struct region_limits limits = {.blocks = 96, .insns = 400, .stretch = 60, .least = o->least};
     struct coverage *v = &c->to->files[c->coverage];
     struct discovery d;
     struct failure f = {""};
-    if (*c->stop)
+    if (*c->stop || (what == TEMPLATES_ALONE && !c->to->templates))
         return;
     if (!discover(&d, m, c->model, mode, wanted, c->stop, &f)) {
         snprintf(v->why, sizeof v->why, "%s", f.text);
+        discovery_free(&d);
+        return;
+    }
+    templates_discovered(c->to->templates, &d, c->stop);
+    if (what == TEMPLATES_ALONE) {
         discovery_free(&d);
         return;
     }
@@ -61,7 +67,6 @@ static void discover_in(struct collector *c, const struct image *m, uint32_t mod
     v->refused += d.refused;
     v->bad += d.bad;
     v->tables += d.tables;
-    templates_discovered(c->to->templates, &d, c->stop);
     if (o->list_blocks)
         print_blocks(&d);
     else if (!discovery_regions(&d, &limits, take_recipe, c, &f))
@@ -77,7 +82,16 @@ static void discover_all(struct collector *c, const struct image *m, bool (*want
     if (!count)
         count = mode_defaults(m, wanted == is_init, modes);
     for (unsigned n = 0; n < count; n++)
-        discover_in(c, m, modes[n], wanted);
+        discover_in(c, m, modes[n], wanted, REGIONS_TOO);
+}
+
+/* The same code in the modes that it seldom runs in, for which no region pays. */
+static void discover_seldom(struct collector *c, const struct image *m, bool patched, bool (*wanted)(const struct part *))
+{
+    uint32_t modes[MODES_MOST];
+    unsigned count = mode_seldom(m, patched, modes);
+    for (unsigned n = 0; n < count; n++)
+        discover_in(c, m, modes[n], wanted, TEMPLATES_ALONE);
 }
 
 static bool take_elf(struct collector *c, const char *name, const uint8_t *bytes, size_t size, struct failure *f)
@@ -87,10 +101,14 @@ static bool take_elf(struct collector *c, const char *name, const uint8_t *bytes
         return false;
     coverage_new(c, name);
     if (m.kind == IMAGE_KERNEL) { /* its init sections run in another mode, and before it changes itself */
-        if (!c->o->mode_count)
+        if (!c->o->mode_count) {
             discover_all(c, &m, is_init);
+            discover_seldom(c, &m, false, is_init);
+        }
         kernel_patch(&m, c->model);
         c->to->files[c->coverage].patched = m.patched;
+        if (!c->o->mode_count)
+            discover_seldom(c, &m, true, is_init);
     }
     discover_all(c, &m, m.kind == IMAGE_KERNEL && !c->o->mode_count ? is_not_init : NULL);
     image_free(&m);

@@ -47,6 +47,7 @@ bool mode_find(const char *text, uint32_t *mode);   /* a name, or a number */
 const char *mode_name(uint32_t mode);               /* NULL: it has none */
 /* Those that code of an image is compiled for where the user did not say; init: in the kernel's init sections. */
 unsigned mode_defaults(const struct image *, bool init, uint32_t modes[MODES_MOST]);
+unsigned mode_seldom(const struct image *, bool patched, uint32_t modes[MODES_MOST]); /* others that a kernel's init sections run in, before it changed itself or after */
 
 /* --- store.c */
 enum access { READ_ONLY, WRITABLE };
