@@ -6,6 +6,11 @@
 #include "tests/runtime/store_helper.h"
 
 enum { BASE = 0x100000, RESULT = 0xff000, ROUNDS = 3000000 };
+#ifdef TIERCE_NASTY
+enum { IN_TIME = false }; /* for a region, before the moving guest ends */
+#else
+enum { IN_TIME = true };
+#endif
 struct outcome { uint32_t result; uint64_t hits, puts, changed, damaged, foreign, compiled, moved; };
 
 /* 1: add eax, step; jmp 2f; nop; 2: xor eax, mask; dec ecx; jnz 1b: two blocks, so that the second may differ behind the same first one. */
@@ -149,12 +154,14 @@ static void moved(void)
         struct image i = moving_image(places[n]);
         struct outcome o = run(&i, path);
         check(o.result == moving_result(places[n], 0), "moved: result", (long)n);
-        check(n ? o.hits && o.moved && !o.compiled && !o.changed : o.puts && !o.hits, "moved: the first run's region", (long)n);
+        check(!IN_TIME || (n ? o.hits && o.moved && !o.compiled && !o.changed : o.puts && !o.hits), "moved: the first run's region", (long)n);
         i.bytes[moving_relocs[ADD].at] ^= 4; /* one does not move with the rest */
         struct outcome wrong = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .cache = {.path = fresh_path(), .named = true, .layers = {path}, .layer_count = 1}});
         check(wrong.result == moving_result(places[n], 1), "moved, but for one: result", (long)n);
-        check(!wrong.hits && wrong.changed, "moved, but for one: compared", (long)wrong.changed);
+        check(!wrong.hits && (!IN_TIME || wrong.changed), "moved, but for one: compared", (long)wrong.changed);
     }
+    if (!IN_TIME)
+        return;
     const struct image i = moving_image(places[2]);
     struct outcome o;
     for (unsigned n = 0; n < 2; n++) /* counted: the first makes its objects */
