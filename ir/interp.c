@@ -64,10 +64,12 @@ static void store(const struct run *r, uint64_t address, unsigned size, const un
     r->env->store(r->env->state, address, size, v);
 }
 
+/* One vCPU: nobody else takes locks.  But a lock is a fence, too, in both directions (SDM 3A 9.2.3.9): devices have threads. */
 static union ir_value atomic(const struct run *r, const struct ir_insn *i)
 {
     unsigned size = ir_type_bytes((enum ir_type)i->type);
     uint64_t address = operand(r, i, 0), b = operand(r, i, 1);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     union ir_value old = load(r, address, size), new = old;
     switch ((unsigned)i->op) {
     case IR_atomic_add: new.u64 = old.u64 + b; break;
@@ -78,6 +80,7 @@ static union ir_value atomic(const struct run *r, const struct ir_insn *i)
     default: new.u64 = old.u64 == ir_cut(b, size * 8) ? operand(r, i, 2) : old.u64; break;
     }
     store(r, address, size, &new);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return old;
 }
 
