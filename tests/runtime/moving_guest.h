@@ -7,7 +7,7 @@
 
 /* Enough for a region to be made meanwhile; not so in the nasty build, which takes a hundred times as long for each. */
 #ifdef TIERCE_NASTY
-#define MOVING_ROUNDS 20000
+#define MOVING_ROUNDS 2000
 #else
 #define MOVING_ROUNDS 1000000
 #endif
