@@ -35,20 +35,9 @@ static uint32_t loop_result(uint32_t eax, uint32_t rounds, uint32_t step, uint32
 static struct outcome run_switched(const struct image *i, struct machine_config config, enum tier then)
 {
     char error[400];
-    bool usage;
     int status;
-    config.ram_size = 16 << 20;
-    config.raw_image = i->bytes;
-    config.raw_size = i->size;
-    config.raw_mode = 32;
     config.hot_threshold = 100;
-    config.debug_exit_port = 0x501;
-    config.debug_exit_size = 1;
-    if (!config.raw_entry)
-        config.raw_entry = BASE;
-    struct machine *m = machine_new(&config, error, sizeof error, &usage);
-    if (!m)
-        exit((printf("machine_new: %s\n", error), 1));
+    struct machine *m = raw_machine(i, config);
     if (then != config.tier)
         check(machine_tier_set(m, then, error, sizeof error), "the tier is to change", 0);
     machine_run(m, &status);

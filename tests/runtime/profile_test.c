@@ -102,14 +102,8 @@ static void make(struct image *i, unsigned loops, unsigned first)
 
 static void run(const struct image *i, const char *path, uint64_t entry, bool counted)
 {
-    char error[400];
-    bool usage;
     int status;
-    struct machine_config config = {.ram_size = 16 << 20, .tier = TIER_TIERED, .raw_image = i->bytes, .raw_size = i->size, .raw_entry = entry, .raw_mode = 32,
-                                    .debug_exit_port = 0x501, .debug_exit_size = 1, .icount = counted, .cache = {.path = path, .named = true}};
-    struct machine *m = machine_new(&config, error, sizeof error, &usage);
-    if (!m)
-        exit((printf("machine_new: %s\n", error), 1));
+    struct machine *m = raw_machine(i, (struct machine_config){.tier = TIER_TIERED, .raw_entry = entry, .icount = counted, .cache = {.path = path, .named = true}});
     machine_run(m, &status);
     machine_free(m);
 }

@@ -30,6 +30,24 @@ static inline uint32_t word_at(struct machine *m, uint32_t at)
     return word;
 }
 
+/* A machine of 16 MiB for a 32-bit image, at raw_entry or 1 MiB; port 0x501 ends it.  Without one the test is over. */
+static inline struct machine *raw_machine(const struct image *i, struct machine_config config)
+{
+    char error[400];
+    bool usage;
+    config.ram_size = 16 << 20;
+    config.raw_image = i->bytes;
+    config.raw_size = i->size;
+    config.raw_mode = 32;
+    config.raw_entry = config.raw_entry ? config.raw_entry : 0x100000;
+    config.debug_exit_port = 0x501;
+    config.debug_exit_size = 1;
+    struct machine *m = machine_new(&config, error, sizeof error, &usage);
+    if (!m)
+        exit((printf("machine_new: %s\n", error), 1));
+    return m;
+}
+
 /* A counter of stats.def's, of a machine that has ended or stands. */
 static inline uint64_t stat_of(struct machine *m, const char *name)
 {

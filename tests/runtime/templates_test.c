@@ -36,21 +36,9 @@ static struct image image_of(uint32_t changed)
 
 static struct outcome run_with(const struct image *i, struct machine_config config)
 {
-    char error[400];
-    bool usage;
     int status;
-    config.ram_size = 16 << 20;
-    config.raw_image = i->bytes;
-    config.raw_size = i->size;
-    config.raw_mode = 32;
-    config.debug_exit_port = 0x501;
-    config.debug_exit_size = 1;
     config.cache.named = true;
-    if (!config.raw_entry)
-        config.raw_entry = BASE;
-    struct machine *m = machine_new(&config, error, sizeof error, &usage);
-    if (!m)
-        exit((printf("machine_new: %s\n", error), 1));
+    struct machine *m = raw_machine(i, config);
     usleep(20000); /* the file is read on a thread of its own */
     machine_run(m, &status);
     struct outcome o = {word_at(m, RESULT), stat_of(m, "templates_hit"), stat_of(m, "blocks")};
