@@ -66,7 +66,7 @@ static int open_file(struct store_dir *d, const char *name, struct header *h, co
         *why = "is not a file of the store";
     else if ((*foreign = h->version != STORE_VERSION))
         *why = "has another version's format";
-    else if (h->record.size > STORE_MAX_PLAIN || h->record.stored > h->record.size || (uint64_t)s.st_size != sizeof *h + h->record.stored)
+    else if (h->record.size > (h->record.stored < h->record.size ? STORE_MAX_OBJECT : STORE_MAX_PLAIN) || h->record.stored > h->record.size || (uint64_t)s.st_size != sizeof *h + h->record.stored)
         *why = "is truncated";
     return fd;
 }
