@@ -130,9 +130,8 @@ uint32_t emit_jmp(struct tcg *t)
 
 void emit_bind(struct tcg *t, uint32_t displacement, uint32_t target)
 {
-    uint32_t d = target - (displacement + 4);
     if (!t->full)
-        memcpy(t->start + displacement, &d, 4);
+        bind(t->start, displacement, target);
 }
 
 uint32_t emit_jcc_short(struct tcg *t, unsigned cc)

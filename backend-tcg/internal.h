@@ -134,6 +134,11 @@ void emit_imm_bytes(struct tcg *, unsigned size, int64_t imm);        /* behind 
 void emit_shift_imm(struct tcg *, unsigned digit, unsigned size, unsigned rm, unsigned count);
 uint32_t emit_jcc(struct tcg *, unsigned cc);                 /* returns the displacement's offset */
 uint32_t emit_jmp(struct tcg *);
+static inline void bind(uint8_t *code, uint32_t displacement, uint32_t target)
+{
+    uint32_t d = target - (displacement + 4);
+    memcpy(code + displacement, &d, 4);
+}
 void emit_bind(struct tcg *, uint32_t displacement, uint32_t target);
 uint32_t emit_jcc_short(struct tcg *, unsigned cc);
 void emit_bind_short(struct tcg *, uint32_t displacement);    /* to here */

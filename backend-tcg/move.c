@@ -1,7 +1,6 @@
 /* Code that is used again: what in it depends on the block's place, on the mode's number and on the process is noted while it is made, and made
  * anew where it is placed.  All else is relative to the state or to the code itself. */
 #include "backend-tcg/internal.h"
-#include <stdlib.h>
 
 static uint64_t call_target(const struct ir_guest *g, int32_t which)
 {
@@ -32,12 +31,6 @@ void reloc_note(struct tcg *t, uint32_t at, enum reloc_kind kind, enum reloc_for
 }
 
 /* --- Out of the buffer */
-static void bind(uint8_t *code, uint32_t displacement, uint32_t target)
-{
-    uint32_t d = target - (displacement + 4);
-    memcpy(code + displacement, &d, 4);
-}
-
 void tcg_copy(const struct tcg_block *block, uint8_t *code)
 {
     memcpy(code, block->entry, block->code_size);

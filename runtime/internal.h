@@ -5,9 +5,6 @@
 #include "runtime/runtime.h"
 #include "backend-llvm/backend-llvm.h"
 #include "backend-tcg/backend-tcg.h"
-#ifdef TIERCE_LLVM
-#include "backend-llvm/backend-llvm.h"
-#endif
 #include <pthread.h>
 #include <poll.h>
 #include <stdatomic.h>
