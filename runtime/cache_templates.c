@@ -2,6 +2,7 @@
  * of others a template when it is looked at, which takes a system call.  All is in the process's own form, as nobody else than the same translator reads it. */
 #define _GNU_SOURCE
 #include "runtime/cache_templates.h"
+#include "runtime/recipe.h"
 #include "runtime/thread.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -471,21 +472,11 @@ static bool add(struct template_writer *w, const struct source_block *b, uint32_
 }
 
 /* --- Ahead of time */
-struct ahead { uint64_t pc; const uint8_t *bytes; unsigned room; };
-static unsigned fetch_ahead(void *ctx, uint64_t linear, unsigned max, uint8_t *to)
-{
-    const struct ahead *a = ctx;
-    uint64_t at = linear - a->pc, have = at < a->room ? a->room - at : 0;
-    memset(to, 0xcc, max);
-    memcpy(to, a->bytes + (have ? at : 0), have < max ? have : max);
-    return max;
-}
-
 bool template_writer_translate(struct template_writer *w, const struct x86_model *model, uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned room)
 {
     enum { BUFFER = 1 << 20 };
-    struct ahead from = {pc, bytes, room};
-    const struct x86_fetch fetch = {.bytes = fetch_ahead, .ctx = &from};
+    struct code_bytes from = {pc, bytes, room};
+    const struct x86_fetch fetch = {.bytes = code_bytes_fetch, .ctx = &from};
     const struct x86_lift_limits limits = {.insns = MAX_INSNS, .bytes = PAGE, .branches = MAX_BRANCHES, .relocate = true};
     /* What is relocated has only to have a place, and blocks of their own kind count (region_counter_new). */
     const struct tcg_options options = {.guest = &x86_guest, .pc = pc, .mode_id = 1, .user = w, .counter = mode & X86_MODE_SHADOW ? 0 : 64, .moves = true};

@@ -210,18 +210,19 @@ const uint8_t *recipe_block_moved(const struct recipe_block *b, uint64_t pc, uin
 }
 
 /* --- Compiling.  The lifter sees the bytes alone, at the offset in the page where they were. */
-static unsigned fetch(void *ctx, uint64_t linear, unsigned max, uint8_t *to)
+unsigned code_bytes_fetch(void *ctx, uint64_t linear, unsigned max, uint8_t *to)
 {
-    const struct recipe_block *b = ctx;
-    uint64_t at = linear - b->page_offset, have = at < b->size ? b->size - at : 0;
-    memset(to, 0, max); /* what lies behind is looked at, but not decoded: the block ends before */
-    memcpy(to, b->bytes + at, have ? (have < max ? have : max) : 0);
+    const struct code_bytes *c = ctx;
+    uint64_t at = linear - c->linear, have = at < c->size ? c->size - at : 0;
+    memset(to, 0, max);
+    memcpy(to, c->bytes + (have ? at : 0), have < max ? have : max);
     return max;
 }
 
 bool recipe_lift(const struct x86_model *model, uint32_t mode, bool icount, const struct recipe_block *b, struct ir_block *ir)
 {
-    const struct x86_fetch from = {.bytes = fetch, .ctx = (void *)(uintptr_t)b};
+    struct code_bytes bytes = {b->page_offset, b->bytes, b->size};
+    const struct x86_fetch from = {.bytes = code_bytes_fetch, .ctx = &bytes};
     const struct x86_lift_limits limits = {.insns = RECIPE_INSNS, .bytes = b->size, .icount = icount, .relocs = b->relocs, .reloc_count = b->reloc_count};
     return x86_lift(model, mode, 0, b->page_offset, &from, &limits, ir) && !ir->out_of_memory;
 }

@@ -10,6 +10,9 @@ enum { RECIPE_BLOCKS = 256, RECIPE_INSNS = 64 /* of a block */ };
 unsigned recipe_block_count(const uint8_t *bytes, size_t size);
 const char *recipe_read_at(struct recipe *, struct recipe_block *blocks, const uint8_t *bytes, size_t size);
 bool recipe_mode_valid(uint32_t mode);
+/* Code to be lifted that is nobody's memory: `size` bytes at `linear`.  What lies behind is looked at and not decoded, or the block is longer than the bytes. */
+struct code_bytes { uint64_t linear; const uint8_t *bytes; unsigned size; };
+unsigned code_bytes_fetch(void *code_bytes, uint64_t linear, unsigned max, uint8_t *to); /* of struct x86_fetch */
 /* Of a block's bytes, at most so many as `size` says, into a block that is made empty; not optimised.  False: out of memory. */
 bool recipe_lift(const struct x86_model *, uint32_t mode, bool icount, const struct recipe_block *, struct ir_block *);
 /* Where a block's code goes, as far as it says (profile_graph.c); of a call, to[0] is the callee. */
