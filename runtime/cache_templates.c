@@ -135,7 +135,10 @@ static bool is_sound(const struct template *t, const struct entry *e)
 
 static bool read_at(const struct file *f, void *to, size_t size, uint64_t at)
 {
-    return at <= f->size && size <= f->size - at && pread(f->fd, to, size, (off_t)(f->at + at)) == (ssize_t)size;
+    bool within = at <= f->size && size <= f->size - at;
+    if (within && f->data)
+        memcpy(to, f->data + at, size);
+    return within && (f->data || pread(f->fd, to, size, (off_t)(f->at + at)) == (ssize_t)size);
 }
 
 static bool read_room(struct templates *ts, uint32_t size)
@@ -193,14 +196,15 @@ static bool read_index(struct file *f)
 
 static void read_all(struct file *f)
 {
-    if (f->fd < 0 || f->size > MOST_BYTES * 5 / 4 || posix_memalign((void **)&f->data, f->size < HUGE ? 64 : HUGE, f->size))
+    void *data;
+    if (f->size > MOST_BYTES * 5 / 4 || posix_memalign(&data, f->size < HUGE ? 64 : HUGE, f->size))
         return;
     if (f->size >= HUGE)
-        madvise(f->data, f->size, MADV_HUGEPAGE);
-    if (!read_at(f, f->data, f->size, 0)) {
-        free(f->data);
-        f->data = NULL;
-    }
+        madvise(data, f->size, MADV_HUGEPAGE);
+    if (read_at(f, data, f->size, 0))
+        f->data = data;
+    else
+        free(data);
 }
 
 static void *read_them(void *arg)
@@ -210,11 +214,13 @@ static void *read_them(void *arg)
     for (unsigned n = 0; n < TEMPLATE_SOURCES; n++) {
         struct file *f = &ts->files[n];
         templates_name(ts->translator, ts->icount, n, name);
-        if ((f->fd = store_file_plain(ts->store, name, &f->at, &f->size)) >= 0 && !read_index(f)) {
+        if ((f->fd = store_file_plain(ts->store, name, &f->at, &f->size)) < 0)
+            continue;
+        read_all(f);
+        if (!read_index(f)) {
             fprintf(stderr, "tierce: cache: files/%s: is no file of templates; it is not used\n", name);
             file_end(f);
         }
-        read_all(f);
     }
     atomic_store_explicit(&ts->ready, true, memory_order_release);
     return NULL;
