@@ -296,10 +296,12 @@ static uint64_t rep_run(const struct rep *r, uint64_t n, bool *stop)
         n = run_length(r, r->seg, reg_masked(r, X86_RSI), n, &low_from);
     if (!n)
         return 0;
-    uint8_t *from = r->source ? run_pointer(r, low_from, n, IR_READ) : NULL;
+    uint8_t *to = r->op == X86_STRING_CMPS ? run_pointer(r, low_to, n, IR_READ) : NULL; /* its fault comes first */
+    uint8_t *from = r->source && (to || r->op != X86_STRING_CMPS) ? run_pointer(r, low_from, n, IR_READ) : NULL;
     if (r->source && !from)
         return 0;
-    uint8_t *to = r->destination ? run_pointer(r, low_to, n, r->writes ? IR_WRITE : IR_READ) : NULL;
+    if (r->destination && !to)
+        to = run_pointer(r, low_to, n, r->writes ? IR_WRITE : IR_READ);
     if (r->destination && !to)
         return 0;
     switch (r->op) {
@@ -323,6 +325,8 @@ static uint64_t rep_run(const struct rep *r, uint64_t n, bool *stop)
 static bool rep_step(const struct rep *r, bool *stop)
 {
     uint64_t x = r->s->gpr[X86_RAX], y = 0;
+    if (r->destination && !r->writes && !x86_seg_read(r->cpu, X86_ES, reg_masked(r, X86_RDI), r->size, &y))
+        return false; /* CMPS: before the first operand's */
     if (r->source) {
         x = 0;
         if (!x86_seg_read(r->cpu, r->seg, reg_masked(r, X86_RSI), r->size, &x))
@@ -330,14 +334,12 @@ static bool rep_step(const struct rep *r, bool *stop)
     } else if (r->size < 8) {
         x &= (1ull << r->size * 8) - 1;
     }
-    if (r->destination) {
-        uint64_t at = reg_masked(r, X86_RDI);
-        if (!(r->writes ? x86_seg_write(r->cpu, X86_ES, at, r->size, &x) : x86_seg_read(r->cpu, X86_ES, at, r->size, &y)))
+    if (r->writes) {
+        if (!x86_seg_write(r->cpu, X86_ES, reg_masked(r, X86_RDI), r->size, &x))
             return false;
-        if (!r->writes) {
-            r->s->flags = compare_flags(r->size, x, y);
-            *stop = (x == y) == r->until_equal;
-        }
+    } else if (r->destination) {
+        r->s->flags = compare_flags(r->size, x, y);
+        *stop = (x == y) == r->until_equal;
     } else if (r->size == 4) {
         r->s->gpr[X86_RAX] = x;
     } else {

@@ -134,6 +134,9 @@ void lift_prepare_write(struct lifter *, unsigned operand);
 /* --- Stack.  lift_push_at: checks and translates; nothing is changed until lift_push_commit. */
 ir_ref lift_sp_get(struct lifter *);                      /* i64, cut to stack_bits */
 void lift_sp_put(struct lifter *, ir_ref sp);             /* i64; only stack_bits are changed */
+struct lift_push { ir_ref sp, token; unsigned bytes; };
+struct lift_push lift_push_at(struct lifter *, unsigned bytes);
+void lift_push_commit(struct lifter *, struct lift_push, ir_ref value);
 void lift_push(struct lifter *, unsigned bytes, ir_ref value);  /* all at once: last faulting operation */
 
 /* --- Flags.  The value of type IR_FLAGS; put stores its packed form in the state too. */

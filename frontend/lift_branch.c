@@ -145,12 +145,13 @@ void lift_near_call(struct lifter *l, int variant)
     }
     unsigned bits = branch_bits(l);
     bool relative = lift_is_imm(l, 0);
-    ir_ref target = relative ? IR_NONE : read_target(l);
+    ir_ref target = relative ? IR_NONE : read_target(l), next = lift_resize(l, lift_next_pc(l), IR_I64, lift_int_type(bits), false);
+    struct lift_push at = lift_push_at(l, bits / 8); /* the stack's fault comes before the target's */
     if (!relative)
         check_target(l, target);
     else if (!is_plain(l))
         check_target(l, target_pc(l, 0));
-    lift_push(l, bits / 8, lift_resize(l, lift_next_pc(l), IR_I64, lift_int_type(bits), false));
+    lift_push_commit(l, at, next);
     if (relative)
         jump_relative(l, 0);
     else

@@ -33,11 +33,13 @@ static void once(struct lifter *l, unsigned op, unsigned size)
     bool source = op == X86_STRING_MOVS || op == X86_STRING_LODS || op == X86_STRING_CMPS;
     bool destination = op != X86_STRING_LODS, writes = op == X86_STRING_MOVS || op == X86_STRING_STOS;
     ir_ref a, token = IR_NONE;
+    if (op == X86_STRING_CMPS) /* the second operand's fault comes first */
+        token = lift_token(l, X86_ES, index_get(l, X86_RDI), size, IR_READ);
     if (source)
         a = lift_load(l, t, lift_token(l, source_segment(l), index_get(l, X86_RSI), size, IR_READ), 0);
     else
         a = lift_reg_get(l, X86_RAX, size * 8);
-    if (destination)
+    if (destination && token == IR_NONE)
         token = lift_token(l, X86_ES, index_get(l, X86_RDI), size, writes ? IR_WRITE : IR_READ);
     if (writes)
         lift_store(l, t, token, 0, a);

@@ -162,7 +162,12 @@ void lift_arpl(struct lifter *l, int variant)
     if (!needs_protected(l))
         return;
     struct ir_block *b = l->b;
-    ir_ref d = lift_read_rw(l, 0), s = lift_read(l, 1), three = lift_const(l, IR_I16, 3);
+    if (lift_is_mem(l, 0)) { /* what it does not change it does not write: not even the right to is asked for */
+        ir_ref changed = lift_call(l, IR_I64, X86_HELPER_arpl, c64(l, lift_seg(l->op[0].mem.segment)), lift_ea(l, 0), read64(l, 1), IR_NONE);
+        lift_flag_set(l, IR_M_Z, ir_op2(b, IR_ne, IR_I64, changed, c64(l, 0)));
+        return;
+    }
+    ir_ref d = lift_read(l, 0), s = lift_read(l, 1), three = lift_const(l, IR_I16, 3);
     ir_ref sr = ir_op2(b, IR_and, IR_I16, s, three), less = ir_op2(b, IR_ult, IR_I16, ir_op2(b, IR_and, IR_I16, d, three), sr);
     ir_ref raised = ir_op2(b, IR_or, IR_I16, ir_op2(b, IR_and, IR_I16, d, lift_const(l, IR_I16, 0xfffc)), sr);
     lift_write(l, 0, ir_op3(b, IR_select, IR_I16, less, raised, d));

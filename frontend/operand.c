@@ -201,6 +201,12 @@ static ir_ref add_base(struct lifter *l, enum x86_seg seg, ir_ref offset)
     return ir_op1(l->b, IR_zext, IR_I64, ir_op1(l->b, IR_trunc, IR_I32, sum));
 }
 
+static void raise_misaligned(struct lifter *l, ir_ref linear, unsigned size)
+{
+    ir_ref odd = ir_op2(l->b, IR_and, IR_I64, linear, ir_const(l->b, IR_I64, (int64_t)size - 1));
+    lift_raise_if(l, ir_op2(l->b, IR_ne, IR_I64, odd, ir_const(l->b, IR_I64, 0)), X86_GP, true, 0);
+}
+
 ir_ref lift_linear(struct lifter *l, enum x86_seg seg, ir_ref offset, unsigned size, unsigned access)
 {
     if (lift_is64(l))
@@ -213,6 +219,8 @@ ir_ref lift_linear(struct lifter *l, enum x86_seg seg, ir_ref offset, unsigned s
     int64_t space = l->code_bits == 16 ? 0x10000 : 1ll << 32;
     if (l->code_bits == 16 ? !(size == 1 && l->address_bits == 16) : !zero && size > 1) {
         ir_ref over = ir_op2(l->b, IR_ult, IR_I64, ir_const(l->b, IR_I64, space - (int64_t)size), offset);
+        if (access & IR_ALIGNED && seg == X86_SS) /* #GP comes first */
+            raise_misaligned(l, zero ? offset : add_base(l, seg, offset), size);
         lift_raise_if(l, over, seg == X86_SS ? X86_SS_FAULT : X86_GP, true, 0);
     }
     return zero ? offset : add_base(l, seg, offset);
@@ -254,6 +262,8 @@ ir_ref lift_operand_linear(struct lifter *l, unsigned i, unsigned size, unsigned
 {
     enum x86_seg seg = lift_seg(l->op[i].mem.segment);
     ir_ref linear = lift_linear(l, seg, lift_ea(l, i), size, access);
+    if (access & IR_ALIGNED && seg == X86_SS) /* #GP comes first */
+        raise_misaligned(l, linear, size);
     if (lift_is64(l) && seg == X86_SS) { /* helpers do not know the segment, and it is #SS there */
         ir_ref shift = ir_const(l->b, IR_I64, 16), last = ir_op2(l->b, IR_add, IR_I64, linear, ir_const(l->b, IR_I64, (int64_t)size - 1));
         for (unsigned k = 0; k < 2; k++) {
@@ -321,15 +331,21 @@ void lift_sp_put(struct lifter *l, ir_ref sp)
     lift_reg_put(l, X86_RSP, l->stack_bits, lift_resize(l, sp, IR_I64, lift_int_type(l->stack_bits), false));
 }
 
-void lift_push(struct lifter *l, unsigned bytes, ir_ref v)
+struct lift_push lift_push_at(struct lifter *l, unsigned bytes)
 {
     enum ir_type t = lift_int_type(l->stack_bits);
     ir_ref sp = ir_emit(l->b, IR_lea, t, 0, -(int64_t)bytes, lift_reg_get(l, X86_RSP, l->stack_bits), IR_NONE, IR_NONE, IR_NONE);
     ir_ref wide = lift_resize(l, sp, t, IR_I64, false);
-    ir_ref token = lift_token(l, X86_SS, wide, bytes, IR_WRITE);
-    lift_store(l, lift_int_type(bytes * 8), token, 0, v);
-    lift_reg_put(l, X86_RSP, l->stack_bits, sp);
+    return (struct lift_push){sp, lift_token(l, X86_SS, wide, bytes, IR_WRITE), bytes};
 }
+
+void lift_push_commit(struct lifter *l, struct lift_push at, ir_ref v)
+{
+    lift_store(l, lift_int_type(at.bytes * 8), at.token, 0, v);
+    lift_reg_put(l, X86_RSP, l->stack_bits, at.sp);
+}
+
+void lift_push(struct lifter *l, unsigned bytes, ir_ref v) { lift_push_commit(l, lift_push_at(l, bytes), v); }
 
 /* --- Flags */
 ir_ref lift_flags_get(struct lifter *l)
@@ -386,7 +402,7 @@ static bool helper_stores(enum x86_helper h)
 {
     switch (h) {
     case X86_HELPER_rep_move: case X86_HELPER_push_all: case X86_HELPER_enter: case X86_HELPER_cmpxchg16b: case X86_HELPER_mask_move:
-    case X86_HELPER_fxsave: case X86_HELPER_xsave: case X86_HELPER_xsavec: case X86_HELPER_table_store: case X86_HELPER_x87_pending:
+    case X86_HELPER_fxsave: case X86_HELPER_xsave: case X86_HELPER_xsavec: case X86_HELPER_table_store: case X86_HELPER_arpl: case X86_HELPER_x87_pending:
     case X86_HELPER_x87_control: case X86_HELPER_io_string: case X86_HELPER_out:
         return true;
     default:

@@ -350,6 +350,16 @@ static bool query_type_ok(const struct x86_cpu *cpu, const struct desc *d, enum 
     return (q == LAR ? (is_long ? lar64 : lar32) : is_long ? lsl64 : lsl32) >> desc_type(d) & 1;
 }
 
+/* ARPL to memory.  a: segment, b: offset, c: the other selector.  Returns whether it changed. */
+X86_HELPER_FN(arpl)
+{
+    uint16_t selector = 0, rpl = c & 3;
+    if (!x86_seg_read(cpu, (enum x86_seg)a, b, 2, &selector) || (selector & 3) >= rpl)
+        return 0;
+    selector = (uint16_t)((selector & ~3u) | rpl);
+    return x86_seg_write(cpu, (enum x86_seg)a, b, 2, &selector);
+}
+
 /* a: query, b: selector.  Returns the value | 1 << 32 where ZF becomes 1. */
 X86_HELPER_FN(query)
 {

@@ -200,6 +200,8 @@ bool x86_seg_linear(struct x86_cpu *cpu, enum x86_seg seg, uint64_t offset, unsi
         return true;
     }
     *linear = (uint32_t)(s->seg_base[seg] + offset);
+    if (access & IR_ALIGNED && *linear & (size - 1))
+        return fault_code(cpu, X86_GP, 0);
     if (s->cr0 & X86_CR0_PE && !(s->eflags & X86_EFLAGS_VM)) {
         bool code = attr & X86_ATTR_CODE;
         if (attr & X86_ATTR_NULL)
@@ -232,10 +234,12 @@ bool x86_seg_write(struct x86_cpu *cpu, enum x86_seg seg, uint64_t offset, unsig
 }
 
 /* --- Stacks */
-struct stack stack_current(struct x86_cpu *cpu)
+struct stack stack_current(struct x86_cpu *cpu) { return stack_as_in(cpu, x86_code64(cpu)); }
+
+struct stack stack_as_in(struct x86_cpu *cpu, bool code64)
 {
     struct x86_state *s = &cpu->state;
-    if (x86_code64(cpu))
+    if (code64)
         return stack_long(cpu, s->gpr[X86_RSP]);
     bool big = s->seg_attr[X86_SS] & X86_ATTR_DB;
     return (struct stack){cpu, s->seg_base[X86_SS], s->gpr[X86_RSP], big ? 0xffffffff : 0xffff, s->seg_limit[X86_SS], s->seg_attr[X86_SS], 0, false};
@@ -258,6 +262,17 @@ static bool stack_linear(struct stack *st, uint64_t offset, unsigned size, uint6
     if (st->attr & X86_ATTR_NULL) /* none could be loaded in a task switch */
         return fault_code(st->cpu, X86_SS_FAULT, st->error);
     return in_limit(st->attr, st->limit, offset, size) || fault_code(st->cpu, X86_SS_FAULT, st->error);
+}
+
+bool stack_has_room(struct stack st, unsigned size, unsigned count)
+{
+    uint64_t linear;
+    for (; count; count--) {
+        st.sp = (st.sp - size) & st.mask;
+        if (!stack_linear(&st, st.sp, size, &linear) || !st.cpu->bus->probe(st.cpu, linear, size, IR_WRITE | IR_SS))
+            return false;
+    }
+    return true;
 }
 
 bool stack_push(struct stack *st, unsigned size, uint64_t value)

@@ -4,6 +4,9 @@
 static uint64_t cut(uint64_t v, unsigned size) { return size == 8 ? v : size == 4 ? (uint32_t)v : (uint16_t)v; }
 static bool real_like(const struct x86_state *s) { return !(s->cr0 & X86_CR0_PE) || s->eflags & X86_EFLAGS_VM; }
 
+/* The stack is the target's already: what width its code has tells how the return address is pushed. */
+static bool is_code64(const struct x86_state *s, const struct desc *cs) { return in_long_mode(s) && cs->attr & X86_ATTR_L; }
+
 /* --- Direct targets */
 static bool direct_code_ok(struct x86_cpu *cpu, uint16_t selector, struct desc *cs)
 {
@@ -18,16 +21,24 @@ static bool direct_code_ok(struct x86_cpu *cpu, uint16_t selector, struct desc *
     return desc_set_accessed(cpu, cs);
 }
 
+static bool push_return(struct stack *st, unsigned size, uint64_t next)
+{
+    bool ok = stack_push(st, size, st->cpu->state.seg_sel[X86_CS]) && stack_push(st, size, next);
+    if (ok)
+        stack_commit(st);
+    return ok;
+}
+
 static bool far_real(struct x86_cpu *cpu, uint16_t selector, uint64_t offset, unsigned size, bool call, uint64_t next)
 {
     struct x86_state *s = &cpu->state;
     struct stack st = stack_current(cpu);
-    if (call && (!stack_push(&st, size, s->seg_sel[X86_CS]) || !stack_push(&st, size, next)))
+    if (call && !stack_has_room(st, size, 2))
         return false;
     if (cut(offset, size) > s->seg_limit[X86_CS])
         return fault_code(cpu, X86_GP, 0);
-    if (call)
-        stack_commit(&st);
+    if (call && !push_return(&st, size, next))
+        return false;
     segment_set_real(s, X86_CS, selector);
     s->rip = cut(offset, size);
     sys_mode_changed(cpu);
@@ -130,12 +141,9 @@ static bool through_gate(struct x86_cpu *cpu, const struct desc *gate, bool call
         return false;
     if (call && !desc_conforming(&cs) && desc_dpl(&cs) < s->cpl)
         return call_inner(cpu, &t, &cs, next);
-    if (call) {
-        struct stack st = stack_current(cpu);
-        if (!stack_push(&st, t.size, s->seg_sel[X86_CS]) || !stack_push(&st, t.size, next))
-            return false;
-        stack_commit(&st);
-    }
+    struct stack st = stack_as_in(cpu, is_code64(s, &cs));
+    if (call && !push_return(&st, t.size, next))
+        return false;
     code_set(cpu, t.selector, &cs, s->cpl, t.offset);
     return true;
 }
@@ -174,14 +182,11 @@ static bool far_transfer(struct x86_cpu *cpu, uint16_t selector, uint64_t offset
         return false;
     if (desc_is_code(&d)) {
         uint64_t rip = cut(offset, size);
-        if (!direct_code_ok(cpu, selector, &d) || !code_target_ok(cpu, &d, rip))
+        if (!direct_code_ok(cpu, selector, &d))
             return false;
-        if (call) {
-            struct stack st = stack_current(cpu);
-            if (!stack_push(&st, size, s->seg_sel[X86_CS]) || !stack_push(&st, size, next))
-                return false;
-            stack_commit(&st);
-        }
+        struct stack st = stack_as_in(cpu, is_code64(s, &d));
+        if ((call && !stack_has_room(st, size, 2)) || !code_target_ok(cpu, &d, rip) || (call && !push_return(&st, size, next)))
+            return false;
         code_set(cpu, selector, &d, s->cpl, rip);
         return true;
     }

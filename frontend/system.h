@@ -41,8 +41,10 @@ static inline bool fault_code(struct x86_cpu *cpu, unsigned vector, uint32_t err
 /* A stack that is worked on before it is committed.  Pushes and pops move sp alone. */
 struct stack { struct x86_cpu *cpu; uint64_t base, sp, mask; uint32_t limit, attr; uint16_t error; bool flat64; };
 struct stack stack_current(struct x86_cpu *);
+struct stack stack_as_in(struct x86_cpu *, bool code64); /* as code of that width has it */
 struct stack stack_of(struct x86_cpu *, const struct desc *ss, uint64_t sp, uint16_t error);
 struct stack stack_long(struct x86_cpu *, uint64_t sp);
+bool stack_has_room(struct stack, unsigned size, unsigned count); /* so many pushes; false: the fault of one is pending */
 bool stack_push(struct stack *, unsigned size, uint64_t value);
 bool stack_pop(struct stack *, unsigned size, uint64_t *value);
 void stack_commit(struct stack *);   /* puts sp into RSP under the stack's mask */
