@@ -197,11 +197,12 @@ static bool run_brief(struct bench *b, const struct way *w, const struct brief *
     return true;
 }
 
-/* All programs of a guest; each value where its column is.  False: the guest is gone. */
-static bool run_briefs(struct bench *b, const struct place *p, const struct way *w, struct session *s, double seconds[BRIEFS])
+/* All programs of a guest, one after the other.  False: the guest is gone. */
+static bool run_briefs(struct bench *b, const struct place *p, const struct way *w, struct session *s)
 {
+    double ignored;
     for (unsigned n = 0; n < BRIEFS; n++)
-        if (!strcmp(briefs[n].guest, p->name) && !run_brief(b, w, &briefs[n], s, &seconds[n]))
+        if (!strcmp(briefs[n].guest, p->name) && !run_brief(b, w, &briefs[n], s, &ignored))
             return false;
     return true;
 }
@@ -239,14 +240,13 @@ static void build_profile(struct bench *b, const struct place *p, const char *ca
 static bool prepare(struct bench *b, const struct place *p, struct session *s)
 {
     char first[640], built[640];
-    double ignored[BRIEFS];
     path_of(b, p, NULL, first);
     if (mkdir(first, 0700))
         die(1, "%s: %s", first, strerror(errno));
     path_of(b, p, FIRST, first);
     path_of(b, p, BUILT, built);
     progress("%s: a first boot", p->name);
-    if (!start_cached(b, p, &ways[COLD], first, s) || !run_briefs(b, p, &ways[COLD], s, ignored) || isnan(power_off(b, &ways[COLD], s)))
+    if (!start_cached(b, p, &ways[COLD], first, s) || !run_briefs(b, p, &ways[COLD], s) || isnan(power_off(b, &ways[COLD], s)))
         return false;
     must_run((const char *const[]){"cp", "-a", first, built, NULL});
     build_profile(b, p, BUILT, p->speed, p->regions);
@@ -343,6 +343,13 @@ void measure_cache_boot(struct bench *b)
     free(s);
 }
 
+/* Each program in a guest that has just booted: in one that has run another, much of what it needs would be translated, cold cache or not. */
+static void measure_brief(struct bench *b, const struct place *p, const struct way *w, const struct brief *brief, struct session *s, double *seconds)
+{
+    if (start_way(b, p, w, s) && run_brief(b, w, brief, s, seconds))
+        power_off(b, w, s);
+}
+
 void measure_cache_programs(struct bench *b)
 {
     const struct place places[] = {{"gcc", b->gcc_initrd, "built from gcc's profile", "regions from gcc's profile", true},
@@ -355,21 +362,16 @@ void measure_cache_programs(struct bench *b)
         columns[n] = briefs[n].name;
     for (unsigned n = 0; s && n < PLACES; n++)
         ready[n] = prepare(b, &places[n], s);
-    struct grid *g = grid_new(b, "Brief programs in a guest, seconds by its console", columns, BRIEFS, "cold", false);
+    struct grid *g = grid_new(b, "Brief programs in a guest that has just booted, seconds by its console", columns, BRIEFS, "cold", false);
     for (unsigned round = 0; s && round < b->rounds; round++) {
-        for (unsigned i = 0; i < g->row_count * PLACES; i++) {
-            unsigned place = i / g->row_count, row = (i + round) % g->row_count;
+        for (unsigned i = 0; i < g->row_count * BRIEFS; i++) {
+            unsigned n = i / g->row_count, row = (i + round) % g->row_count, place = 0;
             const struct way *w = way_of(g, row);
-            double seconds[BRIEFS];
-            progress("cache: programs, round %u of %u: %s, %s", round + 1, b->rounds, places[place].name, w->name);
-            for (unsigned n = 0; n < BRIEFS; n++)
-                seconds[n] = NAN;
-            if (!ready[place] || !start_way(b, &places[place], w, s) || !run_briefs(b, &places[place], w, s, seconds))
-                continue;
-            power_off(b, w, s);
-            for (unsigned n = 0; n < BRIEFS; n++)
-                if (!strcmp(briefs[n].guest, places[place].name))
-                    g->values[row][n][round] = seconds[n];
+            while (strcmp(briefs[n].guest, places[place].name))
+                place++;
+            progress("cache: programs, round %u of %u: %s, %s", round + 1, b->rounds, briefs[n].name, w->name);
+            if (ready[place])
+                measure_brief(b, &places[place], w, &briefs[n], s, &g->values[row][n][round]);
         }
         g->rounds = round + 1;
     }
