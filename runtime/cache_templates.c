@@ -603,7 +603,8 @@ void templates_keep(struct templates *ts, struct vcpu *v)
     templates_wait(ts);
     unsigned fresh = count_fresh(&v->tbs);
     const struct file *f = &ts->files[TEMPLATES_OF_RUNS];
-    struct template_writer *w = fresh >= LEAST_NEW && fresh > f->count / NEW_SHARE ? template_writer_new(MOST_BYTES) : NULL;
+    uint64_t cap = v->machine->config.cache.max_bytes, most = cap && cap / 4 < MOST_BYTES ? cap / 4 : MOST_BYTES; /* objects have to have room, too */
+    struct template_writer *w = fresh >= LEAST_NEW && fresh > f->count / NEW_SHARE ? template_writer_new(most) : NULL;
     if (!w)
         return;
     add_fresh(w, &v->tbs, f->run);

@@ -240,12 +240,11 @@ static void merge_end(struct merge *m)
 /* --- In the store: one file for each translator and way of counting, named by its content; where two processes wrote at once, two. */
 enum { NAME = 64 };
 struct earlier { char prefix[40], names[8][NAME]; unsigned count; };
-static bool note_earlier(void *ctx, const char *name, uint64_t size)
+static bool note_earlier(void *ctx, const struct store_file *f)
 {
     struct earlier *e = ctx;
-    (void)size;
-    if (!strncmp(name, e->prefix, strlen(e->prefix)) && strlen(name) < NAME)
-        strcpy(e->names[e->count++], name);
+    if (!strncmp(f->name, e->prefix, strlen(e->prefix)) && strlen(f->name) < NAME)
+        strcpy(e->names[e->count++], f->name);
     return e->count < sizeof e->names / sizeof *e->names;
 }
 

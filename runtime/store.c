@@ -661,7 +661,9 @@ void store_close(struct store *s)
     if (s->started)
         pthread_join(s->thread, NULL);
     store_flush(s);
-    if (s->dirs[0].writable && stored_bytes(s) > s->max_bytes)
+    struct store_counts c;
+    store_files_count(s, &c);
+    if (s->dirs[0].writable && stored_bytes(s) + c.file_bytes > s->max_bytes)
         store_prune(s, s->max_bytes - s->max_bytes / 8); /* not again at each end of a run */
     free_store(s);
 }
@@ -684,5 +686,6 @@ void store_count(struct store *s, struct store_counts *counts)
         counts->bytes += r->size - (replaces ? (uint64_t)old.record.size : 0);
         counts->stored_bytes += r->stored - (replaces ? (uint64_t)old.record.stored : 0);
     }
+    store_files_count(s, counts);
     pthread_mutex_unlock(&s->lock);
 }

@@ -20,7 +20,7 @@ struct store_options {
     const char *const *layers; unsigned layer_count; /* read-only stores looked at after `path`, in this order */
     bool read_only;
     bool compress;                        /* objects that are put: a third of the size on disk, several times slower to load (docs/cache.md) */
-    uint64_t max_bytes;                   /* store_close prunes to this; 0: 1 GiB */
+    uint64_t max_bytes;                   /* of objects and files: store_close prunes to this; 0: 1 GiB */
     const char *remote;                   /* NULL, or "redis://HOST[:PORT]" or "redis:///path/of/socket" */
     void (*warn)(void *ctx, const char *line); void *ctx; /* one line for what was skipped, once for each file; any thread; not to use the store */
 };
@@ -40,16 +40,19 @@ void store_release(struct store_object *);
 bool store_put(struct store *, const struct store_key *, const void *data, size_t size);
 bool store_flush(struct store *);         /* false: it could not be written, which was warned of; the objects stay in memory */
 
-struct store_counts { uint64_t objects, bytes, stored_bytes, hits, misses, damaged, foreign, puts, remote_hits, remote_errors; };
+struct store_counts { uint64_t objects, bytes, stored_bytes, files, file_bytes, hits, misses, damaged, foreign, puts, remote_hits, remote_errors; };
 void store_count(struct store *, struct store_counts *);
 /* Each object of `path` (with_layers: of all), after a flush.  `each` may use the store; it returns false to stop. */
 struct store_entry { struct store_key key; uint64_t size, stored_size, used /* seconds since 1970 */; unsigned layer; };
 void store_each(struct store *, bool with_layers, bool (*each)(void *ctx, const struct store_entry *), void *ctx);
 bool store_get_key(struct store *, const struct store_key *, struct store_object *);
 bool store_remove(struct store *, const struct store_key *);  /* written by the next flush */
-/* Removes the least recently used until at most max_bytes are stored; returns how many; 0 too where another process holds the lock for long. */
+/* Removes the least recently used objects and named files until at most max_bytes are stored, files larger than half of that before all others; returns how
+ * many; 0 too where another process holds the lock for long. */
 uint64_t store_prune(struct store *, uint64_t max_bytes);
-/* Rewrites packs that are mostly dead, removes temporary files of dead processes; returns the bytes gained. */
+/* Rewrites packs that are mostly dead, removes temporary files of dead processes, and named files that nobody used for STORE_FILE_DAYS: a translator that is gone
+ * left them, or a guest that is.  Returns the bytes gained. */
+enum { STORE_FILE_DAYS = 30 };
 uint64_t store_gc(struct store *);
 
 /* Named files beside the objects (profiles, templates): a name is [0-9a-z.-]+.  Atomic as the objects are; each is checksummed, and compressed where
@@ -59,7 +62,8 @@ bool store_file_get(struct store *, const char *name, uint8_t **data, size_t *si
 /* One that is not compressed, to be read in parts: a descriptor, which the caller closes, and where its bytes are; -1: there is none.  What is read is not
  * checked. */
 int store_file_plain(struct store *, const char *name, uint64_t *at, uint64_t *size);
-void store_file_each(struct store *, bool (*each)(void *ctx, const char *name, uint64_t size), void *ctx);
+struct store_file { const char *name; uint64_t size, used /* seconds since 1970: put, or read by a store that may be written */; };
+void store_file_each(struct store *, bool (*each)(void *ctx, const struct store_file *), void *ctx);
 bool store_file_remove(struct store *, const char *name);
 
 #endif

@@ -71,6 +71,13 @@ static int open_file(struct store_dir *d, const char *name, struct header *h, co
     return fd;
 }
 
+/* The file's time says when it was last used. */
+static void note_use(const struct store_dir *d, int fd)
+{
+    if (d->writable)
+        futimens(fd, NULL);
+}
+
 int store_file_plain(struct store *s, const char *name, uint64_t *at, uint64_t *size)
 {
     struct header h;
@@ -84,8 +91,10 @@ int store_file_plain(struct store *s, const char *name, uint64_t *at, uint64_t *
             why = "is damaged";
         *at = sizeof h;
         *size = h.record.size;
-        if (fd >= 0 && !why)
+        if (fd >= 0 && !why) {
+            note_use(d, fd);
             return fd;
+        }
         if (fd >= 0) {
             char path[STORE_NAME];
             path_of(name, path);
@@ -119,6 +128,8 @@ static uint8_t *read_file(struct store_dir *d, const char *name, size_t *size)
         why = "is damaged";
     if (why)
         store_complain(d, foreign ? STORE_FOREIGN : STORE_DAMAGED, path, "%s", why);
+    else
+        note_use(d, fd);
     *size = h.record.size;
     close(fd);
     return data;
@@ -132,7 +143,7 @@ bool store_file_get(struct store *s, const char *name, uint8_t **data, size_t *s
     return *data;
 }
 
-void store_file_each(struct store *s, bool (*each)(void *ctx, const char *name, uint64_t size), void *ctx)
+void store_file_each(struct store *s, bool (*each)(void *ctx, const struct store_file *), void *ctx)
 {
     struct store_dir *d = store_layer(s, 0);
     int copy = d->files < 0 ? -1 : openat(d->files, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -142,10 +153,40 @@ void store_file_each(struct store *s, bool (*each)(void *ctx, const char *name, 
         close(copy);
     for (struct dirent *e; list && (e = readdir(list));)
         if (name_is_good(e->d_name) && !fstatat(d->files, e->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode) &&
-            !each(ctx, e->d_name, (uint64_t)st.st_size))
+            !each(ctx, &(struct store_file){e->d_name, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec}))
             break;
     if (list)
         closedir(list);
+}
+
+static bool add_size(void *ctx, const struct store_file *f)
+{
+    struct store_counts *c = ctx;
+    c->files++;
+    c->file_bytes += f->size;
+    return true;
+}
+
+void store_files_count(struct store *s, struct store_counts *c)
+{
+    c->files = c->file_bytes = 0;
+    store_file_each(s, add_size, c);
+}
+
+struct unused { struct store *store; uint64_t before, gained; };
+static bool remove_unused(void *ctx, const struct store_file *f)
+{
+    struct unused *u = ctx;
+    if (f->used < u->before && store_file_remove(u->store, f->name))
+        u->gained += f->size;
+    return true;
+}
+
+uint64_t store_files_gc(struct store *s)
+{
+    struct unused u = {.store = s, .before = store_now() / 1000000000u - STORE_FILE_DAYS * 86400u};
+    store_file_each(s, remove_unused, &u);
+    return u.gained;
 }
 
 bool store_file_remove(struct store *s, const char *name)

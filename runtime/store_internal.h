@@ -92,6 +92,10 @@ void store_writer_drop(struct store_writer *);
 int store_lock(struct store_dir *, unsigned wait_ms);           /* -1: somebody else holds it */
 uint64_t store_remove_temporaries(struct store_dir *);
 
+/* --- store_files.c */
+void store_files_count(struct store *, struct store_counts *);  /* files and file_bytes alone */
+uint64_t store_files_gc(struct store *);                        /* the bytes gained */
+
 /* --- store_pack.c */
 uint64_t store_hash(const void *, size_t, uint64_t seed);
 uint64_t store_hash_key(const struct store_key *);

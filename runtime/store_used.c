@@ -117,49 +117,77 @@ void store_each(struct store *s, bool with_layers, bool (*each)(void *ctx, const
     }
 }
 
-struct ages { struct store_entry *entries; size_t count, room; uint64_t stored; };
+/* name: of a file; NULL: an object. */
+struct age { uint64_t used, size; struct store_key key; char *name; };
+struct ages { struct age *of; size_t count, room; uint64_t size, huge /* files above this */; };
 
-static bool add(void *ctx, const struct store_entry *e)
+static bool add(struct ages *a, struct age age)
 {
-    struct ages *a = ctx;
     if (a->count == a->room) {
         size_t room = a->room ? a->room * 2 : 1024;
-        struct store_entry *more = realloc(a->entries, room * sizeof *more);
+        struct age *more = realloc(a->of, room * sizeof *more);
         if (!more)
             return false;
-        a->entries = more;
+        a->of = more;
         a->room = room;
     }
-    a->entries[a->count++] = *e;
-    a->stored += e->stored_size;
+    a->of[a->count++] = age;
+    a->size += age.size;
     return true;
+}
+
+static bool add_object(void *ctx, const struct store_entry *e) { return add(ctx, (struct age){.used = e->used, .size = e->stored_size, .key = e->key}); }
+
+/* One that takes more than half of all room would have all objects go, at each end of a run. */
+static bool add_file(void *ctx, const struct store_file *f)
+{
+    struct ages *a = ctx;
+    char *name = strdup(f->name);
+    if (name && add(a, (struct age){.used = f->size > a->huge ? 0 : f->used, .size = f->size, .name = name}))
+        return true;
+    free(name);
+    return false;
 }
 
 static int by_use(const void *a, const void *b)
 {
-    const struct store_entry *x = a, *y = b;
+    const struct age *x = a, *y = b;
     return x->used < y->used ? -1 : x->used > y->used;
+}
+
+/* Of the first `count`; returns how many went. */
+static uint64_t remove_oldest(struct store *s, const struct ages *a, size_t count)
+{
+    struct store_key *keys = malloc(count * sizeof *keys + 1);
+    size_t objects = 0;
+    uint64_t gained, removed;
+    for (size_t n = 0; keys && n < count; n++)
+        if (!a->of[n].name)
+            keys[objects++] = a->of[n].key;
+    qsort(keys, objects, sizeof *keys, store_key_compare);
+    bool done = keys && (!objects || store_maintain(store_layer(s, 0), STORE_GC, LOCK_WAIT_MS, keys, objects, &gained));
+    removed = done ? objects : 0;
+    for (size_t n = 0; done && n < count; n++)
+        removed += a->of[n].name && store_file_remove(s, a->of[n].name);
+    free(keys);
+    return removed;
 }
 
 uint64_t store_prune(struct store *s, uint64_t max_bytes)
 {
-    struct ages a = {0};
-    uint64_t gained;
+    struct ages a = {.huge = max_bytes / 2};
     size_t victims = 0;
-    store_each(s, false, add, &a);
-    struct store_key *keys = malloc(a.count * sizeof *keys + 1);
-    qsort(a.entries, a.count, sizeof *a.entries, by_use);
-    for (; keys && victims < a.count && a.stored > max_bytes; victims++) {
-        a.stored -= a.entries[victims].stored_size;
-        keys[victims] = a.entries[victims].key;
-    }
-    qsort(keys, victims, sizeof *keys, store_key_compare);
-    if (victims && !store_maintain(store_layer(s, 0), STORE_GC, LOCK_WAIT_MS, keys, victims, &gained))
-        victims = 0;
+    store_each(s, false, add_object, &a);
+    store_file_each(s, add_file, &a);
+    qsort(a.of, a.count, sizeof *a.of, by_use);
+    for (; victims < a.count && a.size > max_bytes; victims++)
+        a.size -= a.of[victims].size;
+    uint64_t removed = remove_oldest(s, &a, victims);
     store_look_again(s);
-    free(a.entries);
-    free(keys);
-    return victims;
+    for (size_t n = 0; n < a.count; n++)
+        free(a.of[n].name);
+    free(a.of);
+    return removed;
 }
 
 uint64_t store_gc(struct store *s)
@@ -168,6 +196,7 @@ uint64_t store_gc(struct store *s)
     store_flush(s);
     if (!store_layer(s, 0)->writable || !store_maintain(store_layer(s, 0), STORE_GC, LOCK_WAIT_MS, NULL, 0, &gained))
         return 0;
+    gained += store_files_gc(s);
     store_look_again(s);
     return gained;
 }

@@ -109,14 +109,13 @@ static const struct profile_block *block_at(const struct profile *p, uint32_t pc
 
 static void stack_word(unsigned n, uint64_t word) { memcpy(image.bytes + STACK + 4 * n, &word, 4); }
 
-static bool read_profile(void *ctx, const char *name, uint64_t size)
+static bool read_profile(void *ctx, const struct store_file *f)
 {
     void **to = ctx;
     uint8_t *bytes;
     size_t got;
     char error[200];
-    (void)size;
-    if (strncmp(name, "profile-", 8) || !store_file_get(to[0], name, &bytes, &got))
+    if (strncmp(f->name, "profile-", 8) || !store_file_get(to[0], f->name, &bytes, &got))
         return true;
     to[1] = profile_read(bytes, got, error, sizeof error);
     free(bytes);

@@ -109,14 +109,13 @@ static void run(const struct image *i, const char *path, uint64_t entry, bool co
 }
 
 struct files { struct store *s; unsigned count, loops, high /* blocks in the upper half, */, far /* loops beyond FAR */; uint64_t runs; bool icount; };
-static bool look(void *ctx, const char *name, uint64_t size)
+static bool look(void *ctx, const struct store_file *file)
 {
     struct files *f = ctx;
     uint8_t *bytes;
     size_t got;
     char error[200];
-    (void)size;
-    if (strncmp(name, "profile-", 8) || !store_file_get(f->s, name, &bytes, &got))
+    if (strncmp(file->name, "profile-", 8) || !store_file_get(f->s, file->name, &bytes, &got))
         return true;
     struct profile *p = profile_read(bytes, got, error, sizeof error);
     free(bytes);

@@ -1,6 +1,7 @@
 /* The store of the translation cache as its header promises it, in one process; and what it refuses or skips. */
 #define _GNU_SOURCE
 #include "tests/runtime/store_helper.h"
+#include <fcntl.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -113,9 +114,9 @@ static void test_layers(void)
     check(!store_open(&missing, error, sizeof error) && strstr(error, "/nonexistent/b"), error, 0);
 }
 
-static bool note_name(void *ctx, const char *name, uint64_t size)
+static bool note_name(void *ctx, const struct store_file *f)
 {
-    strcat(strcat(ctx, name), size ? " " : "!");
+    strcat(strcat(ctx, f->name), f->size ? " " : "!");
     return true;
 }
 
@@ -162,6 +163,51 @@ static void test_sharing(void)
     pause_ms(1100);
     check(has_object(a, 100, 0) == 1, "and the other's", 0);
     store_close(a), store_close(b);
+}
+
+/* As long ago as that. */
+static void make_old(const char *path, const char *name, unsigned days)
+{
+    char file[200];
+    struct timespec then[2] = {{.tv_sec = time(NULL) - days * 86400l}, {.tv_sec = time(NULL) - days * 86400l}};
+    snprintf(file, sizeof file, "%s/files/%s", path, name);
+    check(!utimensat(AT_FDCWD, file, then, 0), "a file's time", 0);
+}
+
+static uint64_t files_of(struct store *s) { return counts_of(s).files; }
+
+static void test_old_files(void)
+{
+    const char *path = fresh_path();
+    struct store *s = open_plain(path), *reader;
+    static const uint8_t bytes[100000] = {1};
+    uint8_t *data;
+    size_t size;
+    uint64_t at, plain_size;
+    static const char *const names[] = {"templates-old", "templates-read", "profile-read", "templates-new", "templates-huge"};
+    for (unsigned n = 0; n < 5; n++)
+        check(store_file_put(s, names[n], bytes, n == 2 ? 1000 : n == 4 ? sizeof bytes : 20000, n == 2), "a file", n);
+    for (unsigned n = 0; n < 3; n++)
+        make_old(path, names[n], STORE_FILE_DAYS + 1);
+    make_old(path, names[3], STORE_FILE_DAYS - 1);
+    put_object(s, 1, 0), store_flush(s);
+    check(files_of(s) == 5 && counts_of(s).file_bytes > 160000, "files are counted", (long)counts_of(s).file_bytes);
+    reader = open_store(path, (struct store_options){.read_only = true});
+    close(store_file_plain(reader, names[0], &at, &plain_size)); /* leaves it as old as it is */
+    store_close(reader);
+    close(store_file_plain(s, names[1], &at, &plain_size));
+    check(store_file_get(s, names[2], &data, &size), "a profile", 0);
+    free(data);
+    check(store_gc(s) > 20000 && files_of(s) == 4 && !store_file_get(s, names[0], &data, &size), "gc removes files that nobody used", (long)files_of(s));
+    /* The huge one, though it is new; then the oldest. */
+    check(store_prune(s, 100000) == 1 && files_of(s) == 3 && !store_file_get(s, names[4], &data, &size), "a file beyond half of the room", (long)files_of(s));
+    check(store_prune(s, 35000) == 1 && files_of(s) == 2 && !store_file_get(s, names[3], &data, &size) && has_object(s, 1, 0) == 1, "the least recently used", (long)files_of(s));
+    store_close(s);
+    store_close(open_store(path, (struct store_options){.max_bytes = 8000}));
+    s = open_plain(path);
+    check(files_of(s) == 1 && has_object(s, 1, 0) == 1, "close prunes files", (long)files_of(s));
+    check(store_prune(s, 0) == 2 && !files_of(s), "prune to nothing", (long)files_of(s));
+    store_close(s);
 }
 
 static void test_prune_and_gc(void)
@@ -330,6 +376,7 @@ int main(void)
     test_refused_puts();
     test_layers();
     test_files();
+    test_old_files();
     test_sharing();
     test_prune_and_gc();
     test_each();

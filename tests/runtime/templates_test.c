@@ -75,11 +75,11 @@ static void again(void)
 
 /* --- Files that are not what they should be */
 static char name[300];
-static bool note(void *ctx, const char *file, uint64_t size)
+static bool note(void *ctx, const struct store_file *f)
 {
-    (void)ctx, (void)size;
-    if (strstr(file, "templates-"))
-        snprintf(name, sizeof name, "%s", file);
+    (void)ctx;
+    if (strstr(f->name, "templates-"))
+        snprintf(name, sizeof name, "%s", f->name);
     return true;
 }
 

@@ -166,18 +166,17 @@ static void merge_one(struct store *to, struct store *from, bool with_layers, st
 }
 
 struct copying { struct store *from, *to; };
-static bool copy_file(void *ctx, const char *name, uint64_t stored)
+static bool copy_file(void *ctx, const struct store_file *f)
 {
     struct copying *c = ctx;
     uint8_t *data, *have;
     size_t size, have_size;
-    (void)stored;
-    if (store_file_get(c->to, name, &have, &have_size)) {
+    if (store_file_get(c->to, f->name, &have, &have_size)) {
         free(have);
         return true;
     }
-    if (store_file_get(c->from, name, &data, &size)) {
-        store_file_put(c->to, name, data, size, strncmp(name, "templates-", 10));
+    if (store_file_get(c->from, f->name, &data, &size)) {
+        store_file_put(c->to, f->name, data, size, strncmp(f->name, "templates-", 10));
         free(data);
     }
     return true;
@@ -218,11 +217,12 @@ int prune_run(struct options *o, const char *const *arguments, unsigned count)
     struct store *s = store_get_open(o, WRITABLE);
     uint64_t removed = store_prune(s, o->has_max ? o->max_bytes : (uint64_t)1 << 30);
     store_count(s, &c);
-    size_text(c.stored_bytes, text);
+    size_text(c.stored_bytes + c.file_bytes, text);
     if (o->json)
-        printf("{\"removed\": %" PRIu64 ", \"objects\": %" PRIu64 ", \"stored_bytes\": %" PRIu64 "}\n", removed, c.objects, c.stored_bytes);
+        printf("{\"removed\": %" PRIu64 ", \"objects\": %" PRIu64 ", \"stored_bytes\": %" PRIu64 ", \"files\": %" PRIu64 ", \"file_bytes\": %" PRIu64 "}\n", removed,
+               c.objects, c.stored_bytes, c.files, c.file_bytes);
     else
-        printf("removed %" PRIu64 " objects; %" PRIu64 " are left, %s\n", removed, c.objects, text);
+        printf("removed %" PRIu64 "; %" PRIu64 " objects and %" PRIu64 " files are left, %s\n", removed, c.objects, c.files, text);
     store_close(s);
     return 0;
 }

@@ -264,12 +264,12 @@ static void count_mode(struct sums *t, uint32_t mode)
         t->modes[n].count++;
 }
 
-static bool count_file(void *ctx, const char *name, uint64_t size)
+static bool count_file(void *ctx, const struct store_file *f)
 {
     uint64_t *sum = ctx; /* profiles, their bytes; files of templates, theirs */
-    unsigned kind = !strncmp(name, "templates-", 10) ? 2 : 0;
+    unsigned kind = !strncmp(f->name, "templates-", 10) ? 2 : 0;
     sum[kind]++;
-    sum[kind + 1] += size;
+    sum[kind + 1] += f->size;
     return true;
 }
 

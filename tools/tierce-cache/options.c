@@ -104,8 +104,8 @@ const struct command commands[] = {
     {"merge", "DIR...", "take the objects and profiles of other caches", merge_run, &plain_table},
     {"export", "FILE [PREFIX]", "write objects to one file", export_run, &read_table},
     {"import", "FILE", "take the objects of such a file", import_run, &plain_table},
-    {"prune", "", "remove the least recently used objects", prune_run, &size_table},
-    {"gc", "", "give room back that dead objects and dead processes hold", gc_run, &plain_table},
+    {"prune", "", "remove the least recently used objects, profiles and files of templates", prune_run, &size_table},
+    {"gc", "", "give room back that dead objects, dead processes and files that nobody used for 30 days hold", gc_run, &plain_table},
 };
 const unsigned command_count = sizeof commands / sizeof *commands;
 

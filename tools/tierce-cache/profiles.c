@@ -20,13 +20,13 @@ static bool take(void *ctx, const struct recipe *r)
     return true;
 }
 
-static bool read_one(void *ctx, const char *name, uint64_t stored)
+static bool read_one(void *ctx, const struct store_file *f)
 {
     struct reading *g = ctx;
+    const char *name = f->name;
     uint8_t *data;
     size_t size;
     char error[200];
-    (void)stored;
     if (strncmp(name, prefix, sizeof prefix - 1) || !store_file_get(g->store, name, &data, &size))
         return true;
     struct profile *p = profile_read(data, size, error, sizeof error);
