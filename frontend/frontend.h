@@ -183,14 +183,15 @@ bool x86_fetch_check(struct x86_cpu *, uint64_t linear);
 bool x86_translate_debug(struct x86_cpu *, uint64_t linear, uint64_t *physical);
 
 /* --- CPU models */
-struct x86_model *x86_model_find(const char *spec, char *error, size_t size); /* "x86-64-v2,+aes,-cx16"; caller frees with x86_model_free; NULL: error says why */
+struct x86_model *x86_model_find(const char *spec, char *error, size_t size); /* "x86-64-v2,+aes,-cx16,vendor=GenuineIntel"; caller frees with x86_model_free; NULL: error says why */
 void x86_model_free(const struct x86_model *);
 void x86_model_list(FILE *);
-/* All of the model that the lifter looks at: a byte (0 or 1) a feature; returns how many there are. */
+/* All of the model that the lifter looks at: a byte (0 or 1) a feature, the first for the maker; returns how many there are. */
 size_t x86_model_features(const struct x86_model *, uint8_t *to, size_t room);
 /* Takes away the features that `has` says no to; their words, with a space before each, go to `removed`. */
 void x86_model_restrict(struct x86_model *, bool (*has)(void *ctx, uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit), void *ctx,
                         char *removed, size_t size);
+bool x86_model_is_intel(const struct x86_model *); /* else AMD's */
 bool x86_model_has(const struct x86_model *, unsigned feature); /* enum in frontend/internal.h */
 void x86_cpuid(const struct x86_cpu *, uint32_t leaf, uint32_t subleaf, uint32_t out[4]); /* EAX EBX ECX EDX */
 /* RDMSR, WRMSR; false: #GP. */

@@ -287,20 +287,35 @@ void lift_into(struct lifter *l, int variant)
     software_interrupt(l, X86_OF, false);
 }
 
+/* Intel's CPUs have SYSCALL and SYSRET in 64-bit code alone (SDM 2B), AMD's no SYSENTER and SYSEXIT in long mode (APM 3). */
+static bool in_makers_mode(struct lifter *l, bool enter)
+{
+    bool intel = x86_model_is_intel(l->model), there = enter ? intel || !(l->mode & X86_MODE_LMA) : !intel || lift_is64(l);
+    if (!there)
+        lift_ud(l);
+    return there;
+}
+
 void lift_syscall(struct lifter *l, int variant)
 {
     (void)variant;
+    if (!in_makers_mode(l, false))
+        return;
     run(l, X86_HELPER_syscall, lift_next_pc(l), IR_NONE);
     go_on_at_rip(l);
 }
 void lift_sysret(struct lifter *l, int helper) /* SYSRET, SYSEXIT */
 {
+    if (!in_makers_mode(l, helper == X86_HELPER_sysexit))
+        return;
     run(l, (enum x86_helper)helper, c64(l, l->operand_bits == 64), IR_NONE);
     go_on_at_rip(l);
 }
 void lift_sysenter(struct lifter *l, int variant)
 {
     (void)variant;
+    if (!in_makers_mode(l, true))
+        return;
     run(l, X86_HELPER_sysenter, IR_NONE, IR_NONE);
     go_on_at_rip(l);
 }

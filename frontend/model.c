@@ -40,7 +40,11 @@ static const struct base bases[] = {
 };
 enum { BASES = sizeof bases / sizeof *bases };
 
-struct x86_model { const struct base *base; bool has[X86_FEATURE_COUNT]; };
+static const char *const vendors[] = {"AuthenticAMD", "GenuineIntel"};
+struct x86_model { const struct base *base; const char *vendor; bool has[X86_FEATURE_COUNT]; };
+
+bool x86_model_is_intel(const struct x86_model *m) { return m->vendor[0] == 'G'; }
+
 
 bool x86_model_has(const struct x86_model *m, unsigned feature)
 {
@@ -50,7 +54,7 @@ bool x86_model_has(const struct x86_model *m, unsigned feature)
 size_t x86_model_features(const struct x86_model *m, uint8_t *to, size_t room)
 {
     for (size_t i = 0; i < room && i < X86_FEATURE_COUNT; i++)
-        to[i] = m->has[i];
+        to[i] = i ? m->has[i] : x86_model_is_intel(m);
     return X86_FEATURE_COUNT;
 }
 
@@ -79,12 +83,26 @@ static bool set_word(struct x86_model *m, const char *word, size_t length, char 
     return snprintf(error, size, "-cpu: unknown feature '%.*s'; `-cpu help` lists the features", (int)length - 1, word + 1), false;
 }
 
+static bool set_vendor(struct x86_model *m, const char *name, size_t length, char *error, size_t size)
+{
+    for (unsigned i = 0; i < sizeof vendors / sizeof *vendors; i++)
+        if (strlen(vendors[i]) == length && !strncmp(vendors[i], name, length))
+            return m->vendor = vendors[i], true;
+    return snprintf(error, size, "-cpu: unknown vendor '%.*s'; accepted: AuthenticAMD, GenuineIntel", (int)length, name), false;
+}
+
 static bool set_words(struct x86_model *m, const char *spec, char *error, size_t size)
 {
     while (*spec == ',') {
         size_t length = strcspn(++spec, ",");
+        if (!strncmp(spec, "vendor=", 7)) {
+            if (!set_vendor(m, spec + 7, length - 7, error, size))
+                return false;
+            spec += length;
+            continue;
+        }
         if (length < 2 || (*spec != '+' && *spec != '-'))
-            return snprintf(error, size, "-cpu: '%.*s' is not +feature or -feature", (int)length, spec), false;
+            return snprintf(error, size, "-cpu: '%.*s' is not +feature, -feature or vendor=NAME", (int)length, spec), false;
         if (!set_word(m, spec, length, error, size))
             return false;
         spec += length;
@@ -102,6 +120,7 @@ struct x86_model *x86_model_find(const char *spec, char *error, size_t size)
         if (!m)
             return snprintf(error, size, "-cpu: out of memory"), NULL;
         m->base = &bases[i];
+        m->vendor = bases[i].vendor;
         for (const uint8_t *f = bases[i].set; *f; f++)
             m->has[*f] = true;
         if (set_words(m, spec + length, error, size))
@@ -135,7 +154,7 @@ void x86_model_list(FILE *out)
     fputs("Models:\n", out);
     for (unsigned i = 0; i < BASES; i++)
         fprintf(out, "  %-12s %s\n", bases[i].name, bases[i].text);
-    fputs("Features (+name, -name):\n ", out);
+    fputs("vendor=AuthenticAMD|GenuineIntel: what makers' CPUs do differently\nFeatures (+name, -name):\n ", out);
     unsigned column = 1;
     for (unsigned i = 1; i < X86_FEATURE_COUNT; i++) {
         if (!implemented(i))
@@ -205,12 +224,12 @@ static void leaf_topology(uint32_t subleaf, uint32_t out[4])
     out[2] = subleaf | (subleaf == 0 ? 0x100 : subleaf == 1 ? 0x200 : 0);
 }
 
-static void leaf_vendor(const struct base *b, uint32_t max, uint32_t out[4])
+static void leaf_vendor(const struct x86_model *m, uint32_t max, uint32_t out[4])
 {
     out[0] = max;
-    memcpy(&out[1], b->vendor, 4);
-    memcpy(&out[3], b->vendor + 4, 4);
-    memcpy(&out[2], b->vendor + 8, 4);
+    memcpy(&out[1], m->vendor, 4);
+    memcpy(&out[3], m->vendor + 4, 4);
+    memcpy(&out[2], m->vendor + 8, 4);
 }
 
 void x86_cpuid(const struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
@@ -230,7 +249,7 @@ void x86_cpuid(const struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint3
     /* ECX counts for these leaves alone. */
     feature_bits(cpu->model, leaf, leaf == 7 || leaf == 0xd ? subleaf : 0, out);
     switch (leaf) {
-    case 0: leaf_vendor(b, b->max_leaf, out); break;
+    case 0: leaf_vendor(cpu->model, b->max_leaf, out); break;
     case 1: leaf_1(cpu, out); break;
     case 5:
         if (x86_model_has(cpu->model, X86_FEATURE_MONITOR)) {
@@ -243,7 +262,7 @@ void x86_cpuid(const struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint3
             leaf_topology(subleaf, out);
         break;
     case 0xd: leaf_xsave(cpu, subleaf, out); break;
-    case 0x80000000: leaf_vendor(b, b->max_extended, out); break;
+    case 0x80000000: leaf_vendor(cpu->model, b->max_extended, out); break;
     case 0x80000001: leaf_extended_1(cpu, out); break;
     case 0x80000002: case 0x80000003: case 0x80000004: text_leaf(out, b->brand, (leaf - 0x80000002) * 16); break;
     case 0x80000005: out[2] = out[3] = 0x20080140; break; /* L1: 32 KiB, 8 ways, lines of 64 bytes */

@@ -311,7 +311,8 @@ X86_HELPER_FN(sysret)
     if (s->cpl)
         return fault_code(c86, X86_GP, 0);
     uint16_t base = s->star >> 48 & 0xffff;
-    if (a && !x86_is_canonical(s->gpr[X86_RCX]))
+    /* AMD's CPUs return and find out when they fetch there, in ring 3 (APM 3, SYSRET). */
+    if (a && x86_model_is_intel(c86->model) && !x86_is_canonical(s->gpr[X86_RCX]))
         return fault_code(c86, X86_GP, 0);
     if (in_long_mode(s))
         x86_eflags_set(s, (uint32_t)s->gpr[11] & ~(uint32_t)X86_EFLAGS_RF, SYSRET_FLAGS | X86_EFLAGS_RF);

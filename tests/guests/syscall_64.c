@@ -1,4 +1,5 @@
-/* SYSCALL, SYSRET, SYSENTER, SYSEXIT, SWAPGS, FSGSBASE and the checks of MSRs (SDM 2B, SDM 4). */
+/* SYSCALL, SYSRET, SYSENTER, SYSEXIT, SWAPGS, FSGSBASE and the checks of MSRs (SDM 2B, SDM 4).
+ * guest-cpu: default x86-64-v2,vendor=GenuineIntel */
 #include "lib/guest.h"
 
 enum { SYSENTER_CS = 0x174, SYSENTER_ESP, SYSENTER_EIP };
@@ -12,6 +13,13 @@ enum { SYSENTER_CS = 0x174, SYSENTER_ESP, SYSENTER_EIP };
 #define KERNEL_GS_BASE 0xc0000102u
 #define BAD 0x0000800000000000ull
 static struct regs r;
+
+static bool is_intel(void)
+{
+    u32 maker[4];
+    cpuid(0, 0, maker);
+    return maker[1] == 0x756e6547; /* Genu */
+}
 
 static void syscall(void)
 {
@@ -42,6 +50,11 @@ static void syscall(void)
     OK("SYSCALL at CPL 0", &r);
     CHECK_EQ("CS", ev.r.cs, KCODE);
     r = user(ASM32("syscall")), r.cs = UCODE32;
+    if (is_intel()) {
+        EXPECT("SYSCALL in compatibility mode", &r, UD, NONE, 0);
+        r = kernel(KASM32("sysret")), r.cs = KCODE32, EXPECT("SYSRET in compatibility mode", &r, UD, NONE, 0);
+        return;
+    }
     OK("SYSCALL in compatibility mode", &r);
     CHECK_EQ("goes to CSTAR", ev.r.dx, 3);
     CHECK_EQ("RCX", ev.r.cx, r.ip + 2);
@@ -61,9 +74,11 @@ static void sysret(void)
     OK("SYSRETL", &r);
     CHECK_EQ("CS is 32-bit code", ev.r.cs, UCODE32);
     CHECK_EQ("SS", ev.r.ss, UDATA);
-    r.ip = (word)KASM("sysretq"), r.cx = BAD;
-    EXPECT("SYSRETQ to a non-canonical address", &r, GP, 0, 0);
-    CHECK_EQ("at CPL 0", ev.r.cs, KCODE);
+    r.ip = (word)KASM("sysretq"), r.cx = BAD, r.r11 = FLAG_FIXED | FLAG_CF;
+    EXPECT("SYSRETQ to a non-canonical address", &r, GP, 0, is_intel() ? 0 : ANYWHERE);
+    CHECK_EQ("by maker, at CPL 0 or 3", ev.r.cs, is_intel() ? KCODE : UCODE);
+    CHECK_EQ("before it or behind", ev.r.ip, is_intel() ? r.ip : BAD);
+    CHECK_EQ("with flags from before or behind", ev.r.flags & FLAG_CF, is_intel() ? 0 : FLAG_CF);
     r.cx = (word)ASM("nop; nop"), r.r11 = FLAG_FIXED | FLAG_TF;
     EXPECT("SYSRETQ that sets TF", &r, DB, NONE, ANYWHERE);
     CHECK("at the user's first or second instruction", ev.r.ip == r.cx || ev.r.ip == r.cx + 1);
@@ -90,6 +105,14 @@ static void sysenter(void)
 {
     if (!has(1, 3, 11))
         return;
+    if (!is_intel()) {
+        wrmsr(SYSENTER_CS, KCODE);
+        r = user(ASM("sysenter")), EXPECT("SYSENTER in long mode", &r, UD, NONE, 0);
+        r = user(ASM32("sysenter")), r.cs = UCODE32, EXPECT("SYSENTER in compatibility mode", &r, UD, NONE, 0);
+        r = kernel(KASM("sysexit")), EXPECT("SYSEXIT in long mode", &r, UD, NONE, 0);
+        r = user(ASM("sysexit")), EXPECT("SYSEXIT in long mode at CPL 3", &r, UD, NONE, 0);
+        return;
+    }
     wrmsr(SYSENTER_CS, 0);
     r = user(ASM("sysenter"));
     EXPECT("SYSENTER without a code segment", &r, GP, 0, 0);

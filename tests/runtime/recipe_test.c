@@ -115,10 +115,10 @@ static void keys(void)
 
 static void models(void)
 {
-    static const char *const specs[] = {"x86-64-v2", "x86-64-v2,-movbe", "qemu64", "486"};
-    uint64_t ids[4][2], again[2];
+    static const char *const specs[] = {"x86-64-v2", "x86-64-v2,-movbe", "qemu64", "486", "x86-64-v2,vendor=GenuineIntel"};
+    uint64_t ids[5][2], again[2];
     char error[200];
-    for (unsigned n = 0; n < 4; n++) {
+    for (unsigned n = 0; n < 5; n++) {
         const struct x86_model *m = x86_model_find(specs[n], error, sizeof error);
         cache_translator(m, ids[n]);
         cache_translator(m, again);

@@ -291,6 +291,11 @@ static bool differs_sysret_legacy(const struct test_case *c, const struct oracle
     return IS(M(SYSRET)) && c->mode != ORACLE_64 && silicon->trap == X86_UD && here->trap == X86_GP && !here->error;
 }
 
+static bool differs_sysexit_long(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
+{
+    return IS(M(SYSEXIT)) && silicon->trap == X86_GP && !silicon->error && here->trap == X86_UD;
+}
+
 static bool differs_movsxd16(const struct test_case *c, const struct oracle_state *silicon, const struct oracle_state *here)
 {
     return IS(M(MOVSXD)) && c->insn.op[0].size == 16 && is_data_fault(here) && (silicon->trap == 3 || is_data_fault(silicon));

@@ -26,7 +26,7 @@ class Wrong(unittest.TestCase):
             (["-m", "'0'", "2M"], ["-m", "0"]), (["-m", "'1T'", "256G"], ["-m", "1T"]), (["'12x'"], ["-m", "12x"]), (["'-5'"], ["-m", "-5"]),
             (["'nan'"], ["-m", "nan"]), (["'512M,slots=2'"], ["-m", "512M,slots=2"]), (["-m", "argument"], ["-m"]), (["''"], ["-m", ""]),
             (["-smp", "'2'", "1"], ["-smp", "2"]), (["'cores=4'"], ["-smp", "cores=4"]), (["z80", "x86-64-v2", "486"], [*k, "-cpu", "z80"]),
-            (["frob", "-cpu help"], [*k, "-cpu", "qemu64,+frob"]), (["frob"], [*k, "-cpu", "qemu64,frob=on"]), (["+feature"], [*k, "-cpu", "qemu64,aes"]),
+            (["frob", "-cpu help"], [*k, "-cpu", "qemu64,+frob"]), (["frob"], [*k, "-cpu", "qemu64,frob=on"]), (["+feature"], [*k, "-cpu", "qemu64,aes"]), (["Cyrix", "GenuineIntel"], [*k, "-cpu", "qemu64,vendor=Cyrix"]),
             (["-frobnicate", "-help"], ["-frobnicate"]), (["--frob"], ["--frob=1"]), (["-kernel"], ["disk.img"]), (["-kernel", "argument"], ["-kernel"]),
             (["-device", "'e1000'", "isa-debug-exit"], ["-device", "e1000"]), (["iobase=zz"], ["-device", "isa-debug-exit,iobase=zz"]),
             (["iosize=3"], ["-device", "isa-debug-exit,iosize=3"]), (["x=1"], ["-device", "isa-debug-exit,x=1"]), (["65536"], ["-device", "isa-debug-exit,iobase=65536"]),
@@ -102,7 +102,7 @@ class Taken(unittest.TestCase):
     def test_accepted(self):
         for args in [["-smp", "1"], ["-smp", "cpus=1,cores=1"], ["--smp", "1"], ["-M", "pc"], ["-machine", "type=pc,accel=tcg"], ["-accel", "tcg,thread=single,tb-size=8"],
                      ["-nodefaults", "-serial", "stdio"], ["-name", "x"], ["-nic", "none"], ["-net", "none"], ["-vga", "none"], ["-rtc", "base=utc"], ["-tier", "interp"], ["--tier=tcg"],
-                     ["-no-reboot", "--no-shutdown"], ["-cpu", "qemu64,+aes,-cx16"], ["-cpu", "qemu64,aes=on,cx16=off"], ["-icount", "shift=0"], ["--icount"], ["-serial", "mon:stdio"], ["-nographic"],
+                     ["-no-reboot", "--no-shutdown"], ["-cpu", "qemu64,+aes,-cx16"], ["-cpu", "qemu64,aes=on,cx16=off"], ["-cpu", "qemu64,vendor=GenuineIntel"], ["-icount", "shift=0"], ["--icount"], ["-serial", "mon:stdio"], ["-nographic"],
                      ["-m", "0x40"], ["-m", "16", "-m", "32"], ["-cpu", "qemu64", "-cpu", "x86-64-v2"], ["-append", "x"], ["-translate", "first"], ["--translate=second"]]:
             with self.subTest(args=args):
                 status, out, err = status_of(*QUIT, *args)

@@ -631,7 +631,7 @@ static bool take_version(struct parse *p, const char *value) { (void)value; p->o
 static const struct option { const char *name, *other; take_fn *take; const char *argument, *help; } table[] = {
     {"m", NULL, take_memory, "SIZE", "guest RAM: N or NM in MiB, NG, NK (default 128M)"},
     {"smp", NULL, take_smp, "1", "how many CPUs"},
-    {"cpu", NULL, take_cpu, "MODEL[,+F|,-F]", "CPU model and features; `-cpu help` lists them (default x86-64-v2)"},
+    {"cpu", NULL, take_cpu, "MODEL[,+F|,-F][,vendor=V]", "CPU model, features, maker; `-cpu help` lists them (default x86-64-v2)"},
     {"machine", "M", take_machine, "pc", "machine type"},
     {"accel", NULL, take_accel, "tcg|kvm", "accelerator: translation, or the host's KVM"},
     {"enable-kvm", NULL, take_kvm, NULL, "-accel kvm"},
