@@ -37,7 +37,8 @@ enum x86_mode {
     X86_MODE_ZERO_SHIFT = 22,       /* bits 22-27: flat and base 0 */
     X86_MODE_IOPL_OK = 1 << 28,     /* CPL <= IOPL: CLI, STI, IN, OUT and the like need no more checks */
     X86_MODE_XSAVE = 1 << 29,       /* CR4.OSXSAVE */
-    X86_MODE_DEBUG = 1 << 30,       /* DR7 has an enabled breakpoint (blocks of one instruction, data breakpoints checked) */
+    X86_MODE_DEBUG = 1 << 30,       /* DR7 has an enabled breakpoint (blocks of one instruction, data breakpoints checked), or VIF and VIP are
+                                       set where they count: something is looked at before each instruction */
     X86_MODE_X87_TRAPS = 1u << 31,  /* some x87 exception is unmasked: x87 goes by the slow, checking way */
 };
 

@@ -173,7 +173,7 @@ void x86_mode_update(struct x86_cpu *cpu)
     m |= (s->fcw & 0x3f) != 0x3f ? X86_MODE_X87_TRAPS : 0;
     m |= s->cpl == 3 && s->cr0 & X86_CR0_AM && s->eflags & X86_EFLAGS_AC ? X86_MODE_AC : 0;
     m |= s->cpl <= iopl ? X86_MODE_IOPL_OK : 0;
-    m |= s->dr[7] & 0xff ? X86_MODE_DEBUG : 0;
+    m |= s->dr[7] & 0xff || virtual_interrupt_due(s) ? X86_MODE_DEBUG : 0;
     s->mode = m;
 }
 

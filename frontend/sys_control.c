@@ -215,12 +215,14 @@ static void debug_io(struct x86_cpu *cpu, uint16_t port, unsigned size)
         s->debug_hits |= hits;
 }
 
-/* Instruction breakpoints, before each instruction in X86_MODE_DEBUG.  a: linear address.  MOV SS holds them off. */
+/* A virtual interrupt and instruction breakpoints, before each instruction in X86_MODE_DEBUG.  a: linear address.  MOV SS holds them off. */
 X86_HELPER_FN(debug_insn)
 {
     struct x86_cpu *c86 = cpu;
     struct x86_state *s = &c86->state;
     bool enabled = false;
+    if (virtual_interrupt_due(s))
+        return fault_code(c86, X86_GP, 0);
     uint64_t hits = breakpoint_hits(s, a, 1, 1 << BREAK_EXECUTE, &enabled);
     if (s->eflags & X86_EFLAGS_RF) {
         s->eflags &= ~(uint32_t)X86_EFLAGS_RF;
@@ -460,10 +462,8 @@ X86_HELPER_FN(set_if)
     struct x86_cpu *c86 = cpu;
     struct x86_state *s = &c86->state;
     bool was = s->eflags & X86_EFLAGS_IF;
-    unsigned iopl = s->eflags >> 12 & 3;
-    bool vm = s->eflags & X86_EFLAGS_VM, virtual = (vm && s->cr4 & X86_CR4_VME) || (!vm && s->cpl == 3 && s->cr4 & X86_CR4_PVI);
-    if (s->cr0 & X86_CR0_PE && s->cpl > iopl) {
-        if (!virtual || (a && s->eflags & X86_EFLAGS_VIP))
+    if (s->cr0 & X86_CR0_PE && s->cpl > (s->eflags >> 12 & 3)) {
+        if (!if_is_virtual(s) || (a && s->eflags & X86_EFLAGS_VIP))
             return fault_code(c86, X86_GP, 0);
         s->eflags = a ? s->eflags | X86_EFLAGS_VIF : s->eflags & ~(uint32_t)X86_EFLAGS_VIF;
         return 0;

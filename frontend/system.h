@@ -19,6 +19,17 @@ static inline unsigned gate_selector(const struct desc *d) { return d->low >> 16
 static inline uint32_t gate_offset(const struct desc *d) { return (d->low & 0xffff) | (d->high & 0xffff0000); }
 
 static inline bool in_long_mode(const struct x86_state *s) { return s->efer & X86_EFER_LMA; }
+/* IF is virtual (VME, PVI: SDM 3B 20.3.2, 20.4): CLI and STI are about VIF. */
+static inline bool if_is_virtual(const struct x86_state *s)
+{
+    bool vm = s->eflags & X86_EFLAGS_VM;
+    return s->cr0 & X86_CR0_PE && s->cpl > (s->eflags >> 12 & 3) && (vm ? s->cr4 & X86_CR4_VME : s->cpl == 3 && s->cr4 & X86_CR4_PVI);
+}
+/* An interrupt waits that the program has let in: #GP for the monitor, before the next instruction (SDM 3B 20.3.2). */
+static inline bool virtual_interrupt_due(const struct x86_state *s)
+{
+    return s->eflags & X86_EFLAGS_VIF && s->eflags & X86_EFLAGS_VIP && if_is_virtual(s);
+}
 static inline bool is_null(uint16_t selector) { return !(selector & ~3u); }
 /* Marks the mode word stale and tells the machine. */
 void sys_mode_changed(struct x86_cpu *);

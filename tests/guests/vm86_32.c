@@ -119,7 +119,9 @@ static void vme(void)
     r = VM("cli", FLAG_IF | FLAG_VIF), EXPECT("CLI", &r, GP, 0, 1), CHECK_EQ("VIF", ev.r.flags & (FLAG_VIF | FLAG_IF), FLAG_IF);
     r = VM("sti", 0), EXPECT("STI", &r, GP, 0, 1), CHECK_EQ("VIF", ev.r.flags & (FLAG_VIF | FLAG_IF), FLAG_VIF);
     r = VM("sti", FLAG_VIP), EXPECT("STI with VIP", &r, GP, 0, 0), CHECK_EQ("VIF", ev.r.flags & FLAG_VIF, 0);
-    r = VM("cli", FLAG_VIP | FLAG_VIF), EXPECT("CLI with VIP", &r, GP, 0, 1), CHECK_EQ("VIF", ev.r.flags & FLAG_VIF, 0);
+    r = VM("cli", FLAG_VIP | FLAG_VIF), EXPECT("VIF and VIP: before any instruction", &r, GP, 0, 0), CHECK_EQ("they stay", ev.r.flags & (FLAG_VIF | FLAG_VIP), FLAG_VIF | FLAG_VIP);
+    r = VM("cli", FLAG_VIP), EXPECT("CLI with VIP", &r, GP, 0, 1);
+    r = VM("cli", FLAG_VIP | FLAG_VIF | FLAG_IOPL), EXPECT("VIF and VIP are nothing with IOPL 3", &r, DONE, NONE, 3);
     r = VM("pushf; pop %ax", FLAG_VIF | FLAG_CF), EXPECT("PUSHF", &r, GP, 0, 2), CHECK_EQ("AX", ev.r.ax, FLAG_FIXED | FLAG_IOPL | FLAG_IF | FLAG_CF);
     r = VM("pushf; pop %ax", FLAG_IF | FLAG_CF), EXPECT("PUSHF without VIF", &r, GP, 0, 2), CHECK_EQ("AX", ev.r.ax, FLAG_FIXED | FLAG_IOPL | FLAG_CF);
     r = VM("pushfl", 0), EXPECT("PUSHFD", &r, GP, 0, 0);
@@ -137,8 +139,14 @@ static void vme(void)
     r = user(ASM("cli")), r.flags |= FLAG_VIF | FLAG_IF, OK("PVI: CLI", &r), CHECK_EQ("VIF", ev.r.flags & (FLAG_VIF | FLAG_IF), FLAG_IF);
     r = user(ASM("sti")), r.flags |= FLAG_VIP, EXPECT("PVI: STI with VIP", &r, GP, 0, 0);
     r = user(ASM("cli")), r.flags |= FLAG_IOPL | FLAG_IF | FLAG_VIF, OK("PVI: CLI with IOPL 3", &r), CHECK_EQ("IF", ev.r.flags & (FLAG_VIF | FLAG_IF), FLAG_VIF);
+    r = user(ASM("nop; cli")), r.flags |= FLAG_VIP | FLAG_VIF, EXPECT("PVI: VIF and VIP", &r, GP, 0, 0);
+    r.flags |= FLAG_RF, EXPECT("with RF too", &r, GP, 0, 0), CHECK_EQ("RF", ev.r.flags & FLAG_RF, FLAG_RF);
+    r.flags |= FLAG_IOPL, OK("PVI: VIF and VIP, IOPL 3", &r), CHECK_EQ("they stay", ev.r.flags & (FLAG_VIF | FLAG_VIP), FLAG_VIF | FLAG_VIP);
+    r = kernel(KASM("nop; cli")), r.flags |= FLAG_VIP | FLAG_VIF, OK("PVI: VIF and VIP at CPL 0", &r);
+    r = VM("nop", FLAG_VIP | FLAG_VIF), EXPECT("VIF and VIP in virtual-8086 mode without VME", &r, GP, 0, 1);
     r = VM("cli", 0), EXPECT("PVI is nothing to virtual-8086 mode", &r, GP, 0, 0);
     set_cr4(cr4);
+    r = user(ASM("nop")), r.flags |= FLAG_VIP | FLAG_VIF, OK("VIF and VIP without PVI", &r);
 }
 
 void guest_main(void)
