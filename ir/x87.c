@@ -52,13 +52,14 @@ static void image_take(uint8_t *state, const struct ir_x87 *x, const struct imag
     state[x->tags] = (uint8_t)tags;
 }
 
-/* An exception is pending before the function: the guest's CPU was told to ignore it (IGNNE#).  The host's has no such
- * pin, so it runs masked, and the summary bits are put back. */
-static bool is_pending(const struct image *m) { return m->fsw & ~m->fcw & MASKS; }
-static void pending_again(struct image *m)
+/* Exceptions that are pending before the function: the guest's CPU was told to ignore them (IGNNE#).  The host's has no such
+ * pin, so it does not know of them meanwhile; those of the function itself have their response, masked or not. */
+enum { SUMMARY = 0x8080, STICKY = 0x7f };
+static unsigned pending_hide(struct image *m)
 {
-    enum { SUMMARY = 0x8080 };
-    m->fsw |= SUMMARY;
+    unsigned pending = m->fsw & ~m->fcw & MASKS ? (m->fsw & STICKY) | SUMMARY : 0;
+    m->fsw &= ~pending;
+    return pending;
 }
 
 static const struct { uint32_t eflags, packed; } pairs[] = {
@@ -74,9 +75,7 @@ uint32_t ir_x87_run(void *state, const struct ir_guest *g, unsigned function, vo
     for (unsigned i = 0; i < 6; i++)
         rflags |= flags & pairs[i].packed ? pairs[i].eflags : 0;
     image_make(state, &g->x87, &m);
-    bool ignored = is_pending(&m);
-    if (ignored)
-        m.fcw |= MASKS;
+    unsigned ignored = pending_hide(&m);
     __asm__ volatile("frstor %[m]\n\t"
                      "leaq -136(%%rsp), %%rsp\n\t"   /* past the red zone */
                      "pushq %[flags]\n\tpopfq\n\t"
@@ -87,8 +86,7 @@ uint32_t ir_x87_run(void *state, const struct ir_guest *g, unsigned function, vo
                      : [m] "+m"(m), [flags] "+b"(rflags)
                      : [stub] "r"(stub), "d"(operand)
                      : "memory", "cc", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)");
-    if (ignored)
-        pending_again(&m);
+    m.fsw |= ignored;
     image_take(state, &g->x87, &m);
     for (unsigned i = 0; i < 6; i++)
         packed |= rflags & pairs[i].eflags ? pairs[i].packed : 0;

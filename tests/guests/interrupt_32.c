@@ -182,6 +182,10 @@ static void fpu_errors(void)
     eoi();
     outb(0xf0, 0);
     r = kernel(KASM("fld1; fwait; fnstsw %ax")), r.flags |= FLAG_IF, OK("port F0h: the error is ignored", &r), CHECK_EQ("it is pending still", ev.r.ax & 0x80, 0x80);
+    r = kernel(KASM("fdiv %st(2); fnstsw %ax; push $0; fistpl (%esp); pop %ecx")), r.flags |= FLAG_IF, OK("another meanwhile", &r);
+    CHECK_EQ("it is noted", ev.r.ax & 0x80ff, 0x8084), CHECK_EQ("its response is the unmasked one: ST0 stays", ev.r.cx, 1);
+    r = kernel(KASM("push $0x37a; fldcw (%esp); push $0x7f800000; flds (%esp); movl $0x1234, (%esp); fistpl (%esp); fnstsw %ax; pop %ecx")), r.flags |= FLAG_IF, OK("one of a store", &r);
+    CHECK_EQ("both are noted", ev.r.ax & 0x80ff, 0x8085), CHECK_EQ("memory stays", ev.r.cx, 0x1234);
     r = kernel(KASM("fnclex; fwait; fnstsw %ax")), r.flags |= FLAG_IF, OK("FNCLEX", &r), CHECK_EQ("nothing is pending", ev.r.ax & 0xff, 0);
     r = kernel(KASM("fninit; push $0x37b; fldcw (%esp); fldz; fld1; fdiv %st(1); nop; fwait; nop")), r.flags |= FLAG_IF;
     EXPECT("the next error is seen again", &r, IRQ13, NONE, 17);
