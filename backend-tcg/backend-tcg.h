@@ -22,8 +22,10 @@ struct tcg_jump { uint64_t tag; void *code; };  /* tag = pc ^ mode_tag; ~0 never
 #define TCG_JUMP_ENTRIES 16384u
 #endif
 static inline uint64_t tcg_jump_pc(const struct tcg_jump *j) { return (uint64_t)((int64_t)(j->tag << 16) >> 16); } /* sign-extended; of an entry in use */
-/* index of a PC in the jump table */
-static inline unsigned tcg_jump_hash(uint64_t pc) { return (unsigned)(pc & (TCG_JUMP_ENTRIES - 1)); }
+/* Index of a PC in the jump table: its low bits and the page's number, since functions begin at multiples of 16.  As this is a multiplication, a shift
+ * and a mask in translated code; a page's entries are neighbours. */
+enum { TCG_JUMP_FACTOR = 4097, TCG_JUMP_SHIFT = 12 };
+static inline unsigned tcg_jump_hash(uint64_t pc) { return (uint32_t)pc * TCG_JUMP_FACTOR >> TCG_JUMP_SHIFT & (TCG_JUMP_ENTRIES - 1); }
 
 struct tcg_context {
     uint8_t unpinned[11][64];            /* stands for the pinned slots of a guest that has none */

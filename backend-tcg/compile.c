@@ -658,10 +658,11 @@ static void do_jump_to(struct tcg *t, const struct ir_insn *i)
     use_in(t, i->arg[0], RSI);
     emit_alu_mem_imm(t, 7, 4, RBP, (int32_t)t->g->stop_offset, 0);
     out[0] = emit_jcc_short(t, CC_NZ);
-    emit_mov32(t, RCX, RSI);
+    emit_rr(t, 0, 0x69, 4, RCX, RSI); /* the entry's offset: tcg_jump_hash */
+    put32(t, TCG_JUMP_FACTOR);
     emit_rm(t, 0, 0x8b, 8, RDX, RBP, CONTEXT(mode_tag));
-    emit_alu_imm(t, 4, 4, RCX, TCG_JUMP_ENTRIES - 1);
-    emit_shift_imm(t, 4, 4, RCX, 4);
+    emit_shift_imm(t, 5, 4, RCX, TCG_JUMP_SHIFT - JUMP_SIZE_LOG);
+    emit_alu_imm(t, 4, 4, RCX, JUMP_MASK << JUMP_SIZE_LOG);
     emit_rm(t, 0, 0x03, 8, RCX, RBP, CONTEXT(jumps));
     emit_rr(t, 0, 0x31, 8, RSI, RDX);
     emit_rm(t, 0, 0x3b, 8, RDX, RCX, 0);

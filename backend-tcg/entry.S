@@ -178,10 +178,10 @@ routine tierce_region_enter
 routine tierce_region_go
         to_template %rax
         movq    C_STOP_SLOT(%rbp), %rax
-        movl    %edi, %ecx
+        imull   $JUMP_FACTOR, %edi, %ecx
         movq    C_MODE_TAG(%rbp), %rdx
-        andl    $JUMP_MASK, %ecx
-        shll    $4, %ecx
+        shrl    $(JUMP_SHIFT - JUMP_SIZE_LOG), %ecx
+        andl    $(JUMP_MASK << JUMP_SIZE_LOG), %ecx
         addq    C_JUMPS(%rbp), %rcx
         xorq    %rdi, %rdx
         cmpl    $0, (%rax)

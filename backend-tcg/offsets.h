@@ -27,6 +27,9 @@
 #else
 #define JUMP_MASK 16383
 #endif
+#define JUMP_SIZE_LOG 4        /* of struct tcg_jump */
+#define JUMP_FACTOR 4097       /* tcg_jump_hash */
+#define JUMP_SHIFT 12
 
 /* struct tcg_link */
 #define L_TO 16

@@ -163,7 +163,8 @@ AT(pc_slot, C_PC_SLOT);
 AT(stop_slot, C_STOP_SLOT);
 _Static_assert(offsetof(struct tcg_link, to) == L_TO && offsetof(struct tcg_link, to_data) == L_TO_DATA &&
                offsetof(struct tcg_link, valid) == L_VALID && offsetof(struct tcg_link, global) == L_GLOBAL, "entry.S");
-_Static_assert(JUMP_MASK == TCG_JUMP_ENTRIES - 1 && LEAVE_NEXT == IR_LEAVE_NEXT && sizeof(struct tcg_jump) == 16, "entry.S");
+_Static_assert(JUMP_MASK == TCG_JUMP_ENTRIES - 1 && LEAVE_NEXT == IR_LEAVE_NEXT && sizeof(struct tcg_jump) == 1 << JUMP_SIZE_LOG &&
+               JUMP_FACTOR == TCG_JUMP_FACTOR && JUMP_SHIFT == TCG_JUMP_SHIFT, "entry.S");
 
 extern unsigned tierce_tcg_enter(void *state, const void *code) __attribute__((visibility("hidden")));
 extern void tierce_tcg_call(void) __attribute__((visibility("hidden")));

@@ -132,12 +132,11 @@ struct softmmu {
     struct exec_entry exec[2][EXEC_ENTRIES]; uint32_t exec_epoch[FILLS]; /* by user */
     uint8_t bounce[4][64]; unsigned bounce_next;  /* what loads over a page's end read, put together */
 };
-/* What of the jump table goes with which flush.  tcg_jump_hash takes the low bits of the PC, so that a page's entries are
- * among 4096 neighbours. */
-enum { JUMP_REGION = TCG_JUMP_ENTRIES < 4096 ? TCG_JUMP_ENTRIES : 4096, JUMP_REGIONS = TCG_JUMP_ENTRIES / JUMP_REGION };
+/* What of the jump table goes with which flush. */
+enum { JUMP_PAGES = 8192 };
 struct jump_flush {
     uint16_t local[2048]; unsigned local_count; /* entries of pages that a CR3 write takes away; one more than there is room for: too many */
-    uint64_t pages[JUMP_REGIONS][8]; /* hash of the pages that entries lead to */
+    uint16_t pages[JUMP_PAGES]; /* how many entries lead to the pages of that hash */
 };
 
 /* --- Regions (region.c, profile.c, worker.c).  Where a block's entries come to the threshold, what runs from there on is recorded: the

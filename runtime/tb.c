@@ -39,16 +39,18 @@ bool tb_store_init(struct vcpu *v, size_t buffer_size)
  * for that; INVLPG looks for those of its page where there may be one. */
 #define MANY_LOCAL (sizeof ((struct jump_flush *)0)->local / sizeof *((struct jump_flush *)0)->local + 1)
 
-static unsigned jump_region(uint64_t pc) { return tcg_jump_hash(pc) / JUMP_REGION; }
+static uint16_t *jump_page(struct vcpu *v, uint64_t pc) { return &v->jump_flush.pages[(pc >> 12) * 0x9e3779b97f4a7c15ull >> 51]; }
 
-static uint64_t *jump_page_word(struct vcpu *v, uint64_t pc, uint64_t *bit)
+static void jump_put(struct vcpu *v, struct tcg_jump *j, struct tcg_jump by)
 {
-    uint64_t hash = (pc >> 12) * 0x9e3779b97f4a7c15ull >> 55;
-    *bit = 1ull << (hash & 63);
-    return &v->jump_flush.pages[jump_region(pc)][hash >> 6];
+    if (j->tag != ~0ull)
+        --*jump_page(v, tcg_jump_pc(j));
+    *j = by;
+    if (by.tag != ~0ull)
+        ++*jump_page(v, tcg_jump_pc(j));
 }
 
-static void jump_clear(struct tcg_jump *j) { *j = (struct tcg_jump){~0ull, NULL}; }
+static void jump_clear(struct vcpu *v, struct tcg_jump *j) { jump_put(v, j, (struct tcg_jump){~0ull, NULL}); }
 
 void tb_jumps_clear(struct vcpu *v)
 {
@@ -64,15 +66,8 @@ void tb_jumps_clear_local(struct vcpu *v)
         return;
     }
     for (unsigned i = 0; i < f->local_count; i++)
-        jump_clear(&v->jumps[f->local[i]]);
+        jump_clear(v, &v->jumps[f->local[i]]);
     f->local_count = 0;
-}
-
-static void jump_note_page(struct vcpu *v, uint64_t pc)
-{
-    uint64_t bit;
-    uint64_t *word = jump_page_word(v, pc, &bit);
-    *word |= bit;
 }
 
 static bool jump_in_page(const struct tcg_jump *j, uint64_t pc) { return j->tag != ~0ull && !((tcg_jump_pc(j) ^ pc) & PAGE_MASK); }
@@ -82,36 +77,27 @@ static void jumps_clear_straddling(struct vcpu *v, uint64_t page)
 {
     for (uint64_t pc = page - 15; pc != page; pc++)
         if (jump_in_page(&v->jumps[tcg_jump_hash(pc)], page - 1))
-            jump_clear(&v->jumps[tcg_jump_hash(pc)]);
+            jump_clear(v, &v->jumps[tcg_jump_hash(pc)]);
 }
 
 void tb_jumps_clear_page(struct vcpu *v, uint64_t linear)
 {
-    uint64_t bit, *word = jump_page_word(v, linear, &bit);
-    unsigned region = jump_region(linear);
+    uint64_t page = linear & PAGE_MASK;
     if (v->cs_base) { /* PCs are not linear addresses: rare enough */
         tb_jumps_clear(v);
         return;
     }
-    jumps_clear_straddling(v, linear & PAGE_MASK);
-    if (!(*word & bit))
-        return;
-    memset(v->jump_flush.pages[region], 0, sizeof v->jump_flush.pages[region]);
-    for (unsigned i = region * JUMP_REGION; i < (region + 1) * JUMP_REGION; i++) {
-        struct tcg_jump *j = &v->jumps[i];
-        if (jump_in_page(j, linear))
-            jump_clear(j);
-        else if (j->tag != ~0ull)
-            jump_note_page(v, tcg_jump_pc(j));
-    }
+    jumps_clear_straddling(v, page);
+    for (uint64_t pc = page; pc != page + PAGE && *jump_page(v, page); pc++)
+        if (jump_in_page(&v->jumps[tcg_jump_hash(pc)], page))
+            jump_clear(v, &v->jumps[tcg_jump_hash(pc)]);
 }
 
 static void jump_set(struct vcpu *v, const struct tb *tb, bool global)
 {
     struct jump_flush *f = &v->jump_flush;
     unsigned index = tcg_jump_hash(tb->pc);
-    v->jumps[index] = (struct tcg_jump){tb->pc ^ v->mode_id << 48, tb->code.entry};
-    jump_note_page(v, tb->pc);
+    jump_put(v, &v->jumps[index], (struct tcg_jump){tb->pc ^ v->mode_id << 48, tb->code.entry});
     if ((!global || tb->straddles) && f->local_count < MANY_LOCAL && ++f->local_count < MANY_LOCAL)
         f->local[f->local_count - 1] = (uint16_t)index;
 }
@@ -226,7 +212,7 @@ static void jump_forget(struct vcpu *v, const struct tb *tb)
 {
     struct tcg_jump *j = &v->jumps[tcg_jump_hash(tb->pc)];
     if (j->code == tb->code.entry)
-        jump_clear(j);
+        jump_clear(v, j);
 }
 
 void tb_isolate(struct vcpu *v, struct tb *tb)

@@ -162,8 +162,30 @@ static bool regrown(uint32_t rounds)
 }
 #endif
 
+/* Functions at the same place of their pages, called by turns: each is looked up once, not at each call for the other's sake. */
+static void neighbours(void)
+{
+    enum { CALLS = 2000 };
+    struct image i = {.size = 0};
+    int status;
+    PUT(&i, 0x31, 0xc0, 0xbb), put32(&i, CALLS);             /* xor eax, eax; mov ebx, CALLS */
+    PUT(&i, 0xe8), put32(&i, 0x8040 - (uint32_t)(i.size + 4)); /* again: call one; call other; dec ebx; jnz again */
+    PUT(&i, 0xe8), put32(&i, 0xc040 - (uint32_t)(i.size + 4));
+    PUT(&i, 0x4b, 0x75, 0xf3);
+    put_end(&i, BASE - 4);
+    for (i.size = 0x8040; i.size < 0x10000; i.size += 0x4000 - 2)
+        PUT(&i, 0x40, 0xc3);                                 /* inc eax; ret */
+    struct machine *m = machine(&i, TIER_TCG, 0);
+    machine_run(m, &status);
+    check("calls", TIER_TCG, result_of(m), 2 * CALLS);
+    if (!ALWAYS_EVICTS)
+        check("few lookups", TIER_TCG, stat_of(m, "lookups") < 100, true);
+    machine_free(m);
+}
+
 int main(void)
 {
+    neighbours();
     for (int tier = TIER_INTERP; tier <= TIER_TCG; tier++) {
         other_thread((enum tier)tier);
         eviction((enum tier)tier, 0);
