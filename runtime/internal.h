@@ -52,7 +52,7 @@ void arena_end(struct arena *);
 
 /* --- TranslationBlocks (tb.c) */
 struct tb;
-struct tb_link { struct tb *from, *to; struct tb_link *next, **prev; uint8_t exit; };
+struct tb_link { struct tb *from, *to; struct tb_link *next, **prev, *far_next, **far_prev /* to another page; NULL: not */; uint8_t exit; };
 /* The bytes of a block that lie in one page of RAM (code_page.c). */
 struct tb_part { struct tb_part *next, **prev; struct tb *tb; uint32_t page; uint16_t offset, size; /* 0: not listed */ };
 enum tb_state {
@@ -132,11 +132,11 @@ struct softmmu {
     struct exec_entry exec[2][EXEC_ENTRIES]; uint32_t exec_epoch[FILLS]; /* by user */
     uint8_t bounce[4][64]; unsigned bounce_next;  /* what loads over a page's end read, put together */
 };
-/* What of the jump table goes with which flush. */
+/* What of the jump table and of chains goes with which flush. */
 enum { JUMP_PAGES = 8192 };
 struct jump_flush {
     uint16_t local[2048]; unsigned local_count; /* entries of pages that a CR3 write takes away; one more than there is room for: too many */
-    uint16_t pages[JUMP_PAGES]; /* how many entries lead to the pages of that hash */
+    struct jump_page { struct tb_link *links; unsigned entries; } pages[JUMP_PAGES]; /* chains from other pages and entries that lead to the pages of that hash */
 };
 
 /* --- Regions (region.c, profile.c, worker.c).  Where a block's entries come to the threshold, what runs from there on is recorded: the
@@ -304,6 +304,7 @@ void tb_store_free(struct vcpu *);
 struct tb *tb_find(struct vcpu *, const struct ir_block **once);
 void tb_chain(struct vcpu *, struct tb *from, int exit, struct tb *to);
 bool tb_may_chain(const struct tb *);
+bool tb_is_flat(uint32_t mode);             /* PCs are linear addresses */
 void tb_isolate(struct vcpu *, struct tb *);  /* no jump leads to it any more: it is looked up when next needed */
 void tb_suspect(struct vcpu *, struct tb *);  /* its bytes change: compared when next needed */
 void tb_evict(struct vcpu *, struct tb *);

@@ -4,13 +4,6 @@
 #include "runtime/job.h"
 #include <stdlib.h>
 
-/* Where PCs are linear addresses. */
-static bool is_flat(uint32_t mode)
-{
-    uint32_t size = mode & X86_MODE_CODE;
-    return size == X86_MODE_CODE64 || (size == X86_MODE_CODE32 && mode >> (X86_MODE_ZERO_SHIFT + X86_CS) & 1);
-}
-
 bool links_make(struct vcpu *v, struct llvm_unit *u, const struct llvm_job *j, const struct object_meta *meta)
 {
     (void)v;
@@ -21,7 +14,7 @@ bool links_make(struct vcpu *v, struct llvm_unit *u, const struct llvm_job *j, c
     u->link_count = meta->exit_count + 1;
     for (unsigned n = 0; n < u->link_count; n++) {
         struct tcg_link *l = &u->data.links[n];
-        tcg_link(l, n && is_flat(j->mode) ? TCG_LINK_ASK : TCG_LINK_TABLE, NULL, NULL, false);
+        tcg_link(l, n && tb_is_flat(j->mode) ? TCG_LINK_ASK : TCG_LINK_TABLE, NULL, NULL, false);
         l->user = &u->links[n];
         u->links[n] = (struct region_link){.from = u, .link = l};
         if (n)

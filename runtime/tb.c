@@ -39,30 +39,62 @@ bool tb_store_init(struct vcpu *v, size_t buffer_size)
  * for that; INVLPG looks for those of its page where there may be one. */
 #define MANY_LOCAL (sizeof ((struct jump_flush *)0)->local / sizeof *((struct jump_flush *)0)->local + 1)
 
-static uint16_t *jump_page(struct vcpu *v, uint64_t pc) { return &v->jump_flush.pages[(pc >> 12) * 0x9e3779b97f4a7c15ull >> 51]; }
+static struct jump_page *jump_page(struct vcpu *v, uint64_t pc) { return &v->jump_flush.pages[(pc >> 12) * 0x9e3779b97f4a7c15ull >> 51]; }
 
 static void jump_put(struct vcpu *v, struct tcg_jump *j, struct tcg_jump by)
 {
     if (j->tag != ~0ull)
-        --*jump_page(v, tcg_jump_pc(j));
+        jump_page(v, tcg_jump_pc(j))->entries--;
     *j = by;
     if (by.tag != ~0ull)
-        ++*jump_page(v, tcg_jump_pc(j));
+        jump_page(v, tcg_jump_pc(j))->entries++;
+}
+
+static void unlink_exit(struct vcpu *v, struct tb_link *l)
+{
+    if (!l->to)
+        return;
+    tcg_chain(v->tbs.buffer, &l->from->code, l->exit, NULL);
+    if ((*l->prev = l->next))
+        l->next->prev = l->prev;
+    if (l->far_prev && (*l->far_prev = l->far_next))
+        l->far_next->far_prev = l->far_prev;
+    l->to = NULL;
 }
 
 static void jump_clear(struct vcpu *v, struct tcg_jump *j) { jump_put(v, j, (struct tcg_jump){~0ull, NULL}); }
 
+static void far_links_clear(struct vcpu *v, struct jump_page *page, uint64_t linear)
+{
+    for (struct tb_link *l = page->links, *next; l; l = next) {
+        next = l->far_next;
+        if (!((l->to->pc ^ linear) & PAGE_MASK))
+            unlink_exit(v, l);
+    }
+}
+
+static void table_clear(struct vcpu *v)
+{
+    struct jump_flush *f = &v->jump_flush;
+    memset(v->jumps, 0xff, TCG_JUMP_ENTRIES * sizeof *v->jumps);
+    f->local_count = 0;
+    for (unsigned i = 0; i < JUMP_PAGES; i++)
+        f->pages[i].entries = 0;
+}
+
 void tb_jumps_clear(struct vcpu *v)
 {
-    memset(v->jumps, 0xff, TCG_JUMP_ENTRIES * sizeof *v->jumps);
-    memset(&v->jump_flush, 0, sizeof v->jump_flush);
+    table_clear(v);
+    for (unsigned i = 0; i < JUMP_PAGES; i++)
+        while (v->jump_flush.pages[i].links)
+            unlink_exit(v, v->jump_flush.pages[i].links);
 }
 
 void tb_jumps_clear_local(struct vcpu *v)
 {
     struct jump_flush *f = &v->jump_flush;
     if (f->local_count == MANY_LOCAL) {
-        tb_jumps_clear(v);
+        table_clear(v);
         return;
     }
     for (unsigned i = 0; i < f->local_count; i++)
@@ -88,7 +120,8 @@ void tb_jumps_clear_page(struct vcpu *v, uint64_t linear)
         return;
     }
     jumps_clear_straddling(v, page);
-    for (uint64_t pc = page; pc != page + PAGE && *jump_page(v, page); pc++)
+    far_links_clear(v, jump_page(v, page), page);
+    for (uint64_t pc = page; pc != page + PAGE && jump_page(v, page)->entries; pc++)
         if (jump_in_page(&v->jumps[tcg_jump_hash(pc)], page))
             jump_clear(v, &v->jumps[tcg_jump_hash(pc)]);
 }
@@ -126,31 +159,42 @@ void tb_reap(struct vcpu *v)
 }
 
 /* --- Chaining */
-static void unlink_exit(struct vcpu *v, struct tb_link *l)
-{
-    if (!l->to)
-        return;
-    tcg_chain(v->tbs.buffer, &l->from->code, l->exit, NULL);
-    if ((*l->prev = l->next))
-        l->next->prev = l->prev;
-    l->to = NULL;
-}
-
 /* The nasty build lets half of the blocks, by their address, end in the cpu loop each time. */
 bool tb_may_chain(const struct tb *tb) { return !NASTY || tb->pc & 16; }
 
-/* A direct chain stays inside one page, so that it holds whatever is remapped; a target that straddles pages
- * depends on a second mapping and is reached through the jump table, which every TLB flush clears. */
+bool tb_is_flat(uint32_t mode)
+{
+    uint32_t size = mode & X86_MODE_CODE;
+    return size == X86_MODE_CODE64 || (size == X86_MODE_CODE32 && mode >> (X86_MODE_ZERO_SHIFT + X86_CS) & 1);
+}
+
+/* The page that state.rip was found on a moment ago stays mapped so when CR3 is written. */
+static bool is_global(struct vcpu *v, const struct tb *tb)
+{
+    const struct exec_entry *e = tb_is_flat(tb->mode) ? softmmu_fetch(v, tb->pc) : NULL;
+    v->cpu.state.faulted = 0;
+    return e && e->global;
+}
+
+/* A chain inside one page holds whatever is remapped.  One to another page, if that is global, is taken back where the jump table's
+ * entry for it would be; other pages are remapped too often, and so is the second of a target that straddles: these are reached through the table. */
 void tb_chain(struct vcpu *v, struct tb *from, int exit, struct tb *to)
 {
     struct tb_link *l = &from->links[exit];
+    bool far = (from->pc ^ to->pc) & PAGE_MASK || (from->phys ^ to->phys) & PAGE_MASK;
     if (from->state != TB_LIVE || to->state != TB_LIVE || l->to || to->straddles || from->mode != to->mode || !tb_may_chain(from) ||
-        (from->pc ^ to->pc) & PAGE_MASK || (from->phys ^ to->phys) & PAGE_MASK)
+        (far && !is_global(v, to)))
         return;
     *l = (struct tb_link){.from = from, .exit = (uint8_t)exit, .to = to, .next = to->incoming, .prev = &to->incoming};
     if (l->next)
         l->next->prev = &l->next;
     to->incoming = l;
+    if (far) {
+        l->far_prev = &jump_page(v, to->pc)->links;
+        if ((l->far_next = *l->far_prev))
+            l->far_next->far_prev = &l->far_next;
+        *l->far_prev = l;
+    }
     tcg_chain(v->tbs.buffer, &from->code, (unsigned)exit, &to->code);
     v->stats.chains++;
 }
@@ -829,8 +873,7 @@ struct tb *tb_find(struct vcpu *v, const struct ir_block **once)
 /* Code segments with a base: where the block's bytes are is not known any more. */
 static bool may_hold(const struct tb *tb, uint64_t linear)
 {
-    bool flat = (tb->mode & X86_MODE_CODE) == X86_MODE_CODE64 || tb->mode >> (X86_MODE_ZERO_SHIFT + X86_CS) & 1;
-    return !flat || linear - tb->pc < tb->bytes;
+    return !tb_is_flat(tb->mode) || linear - tb->pc < tb->bytes;
 }
 
 void tb_evict_at(struct vcpu *v, uint64_t linear)

@@ -1,13 +1,14 @@
 /* Code that goes on elsewhere by known jumps, over and over, which translators link: what it leads to is written to, mapped away and back
- * with INVLPG and with CR3, and reached through another mapping.  A region of the LLVM tier is to have a loop's first half, another one its
+ * with INVLPG, CR3 and CR4.PGE, as a global page and not, loses the right to be run, and is reached through another mapping.  A region of the LLVM tier is to have a loop's first half, another one its
  * second, or template code: where they are linked is where something happens. */
 #include "lib/guest.h"
 
-enum { PAGES = 4 /* each test's own, for of what was tried once no region is made again */, TESTS = 10 };
+enum { PAGES = 4 /* each test's own, for of what was tried once no region is made again */, TESTS = 18 };
 static u8 memory[TESTS][PAGES * 4096] __attribute__((aligned(4096))), *code;
 static unsigned test;
 static u64 pdpt[512] __attribute__((aligned(4096))), pd[512] __attribute__((aligned(4096))), pt[512] __attribute__((aligned(4096)));
-enum { P = 1, W = 2, G = 256, FIRST = 0x100 /* where a part begins in its page */, PADS = 23 /* jumps in a row: with one more behind, as many blocks as a region takes that is made of what the code says */, ROUNDS = 60 };
+enum { P = 1, W = 2, U = 4, PS = 128, G = 256, FIRST = 0x100 /* where a part begins in its page */, PADS = 23 /* jumps in a row: with one more behind, as many blocks as a region takes that is made of what the code says */, ROUNDS = 60 };
+#define NX (1ull << 63)
 #define ALIAS (1ull << 39)                 /* pages of our own, from entry 1 of the top table on */
 typedef u32 (*function)(u32 rounds);
 
@@ -18,9 +19,9 @@ static u8 *at(unsigned page) { return (u8 *)(ALIAS + (16 * test + page) * 4096ul
 static void map_begin(void)
 {
     u64 *top = (u64 *)(get_cr3() & ~0xfffull);
-    pd[0] = (word)pt | P | W;
-    pdpt[0] = (word)pd | P | W;
-    top[1] = (word)pdpt | P | W;
+    pd[0] = (word)pt | P | W | U;
+    pdpt[0] = (word)pd | P | W | U;
+    top[1] = (word)pdpt | P | W | U;
     set_cr3(get_cr3());
 }
 
@@ -91,7 +92,7 @@ static void written(unsigned page)
     CHECK_EQ("a target that is written to", wrong, 0);
 }
 
-enum how { BY_INVLPG, BY_CR3 };
+enum how { BY_INVLPG, BY_CR3, BY_PGE };
 /* No region is made a second time of what was written to meanwhile and is there again. */
 static void leave_to_template(unsigned page)
 {
@@ -188,6 +189,129 @@ static void absent(void)
     CHECK_EQ("a target that is not there", wrong, 0);
 }
 
+/* --- Global pages, which a CR3 write leaves: template code is linked to these */
+static void begin_global(u64 flags)
+{
+    begin();
+    put_loop(code, at(0), at(1) + FIRST);
+    for (unsigned page = 1; page < 3; page++)
+        put_part(code + page * 4096 + FIRST, at(1) + FIRST, true, page, at(0) + TAIL);
+    set_cr4(get_cr4() | CR4_PGE);
+    map(0, code, G | flags), map(1, code + 4096, G | flags);
+    invlpg(at(0)), invlpg(at(1));
+}
+
+static void end_global(void) { set_cr4(get_cr4() & ~(word)CR4_PGE); }
+
+static unsigned loop_wrong(unsigned page)
+{
+    unsigned wrong = 0;
+    for (unsigned k = 0; k < 3; k++) {
+        wrong += loop() != page * ROUNDS;
+        set_cr3(get_cr3());
+    }
+    return wrong;
+}
+
+static void global_remapped(enum how how)
+{
+    static const char *const what[] = {"a global target, INVLPG", "a target with G and without CR4.PGE, CR3", "a global target, CR4.PGE"};
+    unsigned wrong = 0;
+    begin_global(0);
+    if (how == BY_CR3)
+        end_global();
+    for (unsigned n = 0; n < 12; n++) {
+        map(1, code + (1 + n % 2) * 4096, G);
+        switch (how) {
+        case BY_INVLPG: invlpg(at(1)); break;
+        case BY_CR3: set_cr3(get_cr3()); break;
+        case BY_PGE: set_cr4(get_cr4() ^ CR4_PGE), set_cr4(get_cr4() ^ CR4_PGE); break;
+        }
+        wrong += loop_wrong(1 + n % 2);
+    }
+    end_global();
+    CHECK_EQ(what[how], wrong, 0);
+}
+
+static void global_large(void)
+{
+    u8 *const area = (u8 *)0x1000000, *const big = (u8 *)(ALIAS + 0x200000);
+    unsigned wrong = 0;
+    begin_global(0);
+    put_loop(code, at(0), big + FIRST);
+    for (unsigned n = 0; n < 2; n++)
+        put_part(area + n * 0x200000 + FIRST, big + FIRST, true, 1 + n, at(0) + TAIL);
+    for (unsigned n = 0; n < 12; n++) {
+        pd[1] = ((word)area + n % 2 * 0x200000) | P | W | PS | G;
+        invlpg(big + 0x123456);
+        wrong += loop_wrong(1 + n % 2);
+    }
+    end_global();
+    CHECK_EQ("a target in a large page", wrong, 0);
+}
+
+static void global_rights(void)
+{
+    const struct { u64 flags; word error; } ways[] = {{P | W | U | G | NX, 0x15}, {P | W | G, 0x15}, {0, 0x14}};
+    struct regs r = user(ASM("call *%rax"));
+    begin_global(U);
+    r.ax = (word)at(0), r.di = ROUNDS;
+    for (unsigned n = 0; n < 9; n++) {
+        OK("a user's loop", &r);
+        CHECK_EQ("a user's loop", (u32)ev.r.ax, ROUNDS);
+        *entry(1) = (word)(code + 4096) | ways[n % 3].flags;
+        invlpg(at(1));
+        EXPECT("the target may not be run any more", &r, PF, ways[n % 3].error, ANYWHERE);
+        CHECK_EQ("where", ev.r.ip, at(1) + FIRST);
+        map(1, code + 4096, G | U);
+        invlpg(at(1));
+    }
+    end_global();
+}
+
+/* The part maps the other one in its own place: xor %r8,%rsi; mov %rsi,(%rdx); invlpg (%rcx), and what follows is the other's. */
+static void own_page(void)
+{
+    const u8 swap[] = {0x4c, 0x31, 0xc6, 0x48, 0x89, 0x32, 0x0f, 0x01, 0x39};
+    begin_global(0);
+    for (unsigned page = 1; page < 3; page++) {
+        memcpy(code + page * 4096 + FIRST, swap, sizeof swap);
+        put_part(code + page * 4096 + FIRST + sizeof swap, at(1) + FIRST + sizeof swap, true, page, at(0) + TAIL);
+    }
+    u64 first = *entry(1), second = first ^ (word)(code + 4096) ^ (word)(code + 2 * 4096);
+    for (unsigned n = 0; n < 3; n++)
+        CHECK_EQ("a target that remaps itself",
+                 ((u32 (*)(u32, u64, u64 *, u8 *, u64))(word)at(0))(ROUNDS, first, entry(1), at(1), first ^ second), ROUNDS / 2 * 3);
+    end_global();
+}
+
+/* Two address spaces: page 0 is global in both, the target is each one's own. */
+static void two_spaces(bool tagged)
+{
+    static u64 tables[4][512] __attribute__((aligned(4096)));
+    word cr3 = get_cr3(), cr4 = get_cr4(), spaces[2] = {cr3, (word)tables[0]};
+    unsigned wrong = 0;
+    begin_global(0);
+    map(1, code + 4096, 0);
+    memcpy(tables[0], (void *)(cr3 & ~0xffful), 4096);
+    memcpy(tables[3], pt, 4096);
+    tables[0][1] = (word)tables[1] | P | W, tables[1][0] = (word)tables[2] | P | W, tables[2][0] = (word)tables[3] | P | W;
+    tables[3][entry(1) - pt] = (word)(code + 2 * 4096) | P | W;
+    if (tagged) {
+        set_cr4(get_cr4() | CR4_PCIDE);
+        for (unsigned n = 0; n < 2; n++)
+            spaces[n] |= n + 1, set_cr3(spaces[n]), spaces[n] |= 1ull << 63; /* that keeps what is tagged */
+    }
+    for (unsigned n = 0; n < 12; n++) {
+        set_cr3(spaces[n % 2]);
+        for (unsigned k = 0; k < 3; k++)
+            wrong += loop() != (1 + n % 2) * ROUNDS;
+    }
+    set_cr3(cr3);
+    set_cr4(cr4);
+    CHECK_EQ(tagged ? "two address spaces with PCIDs" : "two address spaces", wrong, 0);
+}
+
 void guest_main(void)
 {
     map_begin();
@@ -200,5 +324,13 @@ void guest_main(void)
     straddling();
     twice();
     absent();
+    global_remapped(BY_INVLPG);
+    global_remapped(BY_CR3);
+    global_remapped(BY_PGE);
+    global_large();
+    global_rights();
+    own_page();
+    two_spaces(false);
+    two_spaces(true);
     finish();
 }
