@@ -131,8 +131,11 @@ void cache_tick(struct vcpu *v)
 
 void cache_forgetting(struct vcpu *v)
 {
-    if (v->machine->cache)
-        tell_begin(v, v->machine->cache);
+    if (!v->machine->cache)
+        return;
+    tell_begin(v, v->machine->cache);
+    if (v->machine->cache->templates)
+        templates_keep(v->machine->cache->templates, v);
 }
 
 void machine_cache_save(struct machine *m)
@@ -145,9 +148,12 @@ void machine_cache_save(struct machine *m)
         profile_keep(c->store, c->translator, c->taken);
     profile_taken_free(c->taken);
     c->taken = NULL;
-    templates_keep(c->templates, m->vcpu);
+    if (c->templates)
+        templates_keep(c->templates, m->vcpu);
     c->saved = true;
     store_flush(c->store);
+    if (c->templates)
+        templates_wait(c->templates);
 }
 
 void cache_close(struct machine *m)

@@ -37,7 +37,7 @@ struct template {
                 (uint32_t)sizeof(struct tcg_fault_site) << 24)
 
 struct file {
-    int fd;                             /* -1: there is none */
+    int fd;                             /* -1: there is none, or what a run left was written by this process */
     uint64_t at, size;                  /* of what the store keeps, in the file */
     uint32_t run, count;
     uint32_t *first, mask;              /* by bucket: where its entries begin, which lie together; one more for the end */
@@ -48,8 +48,8 @@ struct templates {
     struct store *store;
     uint64_t translator[2];
     bool icount;
-    pthread_t reader;
-    bool reading;
+    pthread_t worker;                   /* reads the files, or writes one */
+    bool working;
     atomic_bool ready;
     struct file files[TEMPLATE_SOURCES];
     struct template *read; uint32_t room; /* the one that is looked at */
@@ -256,15 +256,15 @@ struct templates *templates_begin(struct store *s, const uint64_t translator[2],
     *ts = (struct templates){.store = s, .translator = {translator[0], translator[1]}, .icount = icount};
     for (unsigned n = 0; n < TEMPLATE_SOURCES; n++)
         ts->files[n].fd = -1;
-    ts->reading = thread_without_signals(&ts->reader, read_them, ts);
+    ts->working = thread_without_signals(&ts->worker, read_them, ts);
     return ts;
 }
 
 void templates_wait(struct templates *ts)
 {
-    if (ts->reading)
-        pthread_join(ts->reader, NULL);
-    ts->reading = false;
+    if (ts->working)
+        pthread_join(ts->worker, NULL);
+    ts->working = false;
 }
 
 void templates_end(struct templates *ts)
@@ -292,7 +292,7 @@ static bool same_bytes(const struct template *t, uint64_t pc, const uint8_t *byt
 static const struct template *find(struct templates *ts, struct file *f, uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned lead)
 {
     unsigned page_offset = (unsigned)(pc & (PAGE - 1)), room = (unsigned)PAGE - page_offset, compared = 0;
-    if (f->fd < 0 || room < lead)
+    if (!f->entries || room < lead)
         return NULL;
     uint32_t bucket = hash_of(mode, page_offset, bytes, lead) & f->mask;
     for (uint32_t n = f->first[bucket]; n < f->first[bucket + 1] && compared < MOST_COMPARED; n++) {
@@ -522,32 +522,37 @@ static bool entries_sorted(const struct template_writer *w, struct entry *to, ui
     return true;
 }
 
-static bool put(struct template_writer *w, struct store *s, const char *name, uint32_t run)
+/* malloc'd; NULL: out of memory, or too much. */
+static uint8_t *file_of(const struct template_writer *w, uint32_t run, uint64_t *size)
 {
     uint64_t front = sizeof(struct file_head) + w->count * sizeof(struct entry);
     struct file_head h = {.layout = LAYOUT, .run = run, .count = w->count};
     uint8_t *all = front + w->size <= UINT32_MAX ? malloc(front + w->size) : NULL;
     struct entry *entries = (struct entry *)(void *)(all + sizeof h);
-    bool done = all && entries_sorted(w, entries, (uint32_t)(front / 8));
-    if (done) {
-        h.check = head_check(h, entries);
-        memcpy(all, &h, sizeof h);
-        if (w->size)
-            memcpy(all + front, w->data, w->size);
-        done = store_file_put(s, name, all, front + w->size, false);
+    if (!all || !entries_sorted(w, entries, (uint32_t)(front / 8))) {
+        free(all);
+        return NULL;
     }
-    free(all);
-    return done;
+    h.check = head_check(h, entries);
+    memcpy(all, &h, sizeof h);
+    if (w->size)
+        memcpy(all + front, w->data, w->size);
+    *size = front + w->size;
+    return all;
 }
 
 bool template_writer_put(struct template_writer *w, struct store *s, const uint64_t translator[2], bool icount, enum template_source source)
 {
     char name[NAME];
+    uint64_t size;
+    uint8_t *all = file_of(w, 0, &size);
     templates_name(translator, icount, source, name);
-    return put(w, s, name, 0);
+    bool done = all && store_file_put(s, name, all, size, false);
+    free(all);
+    return done;
 }
 
-/* --- At the end of a run */
+/* --- At the end of a run, and where the guest begins anew */
 static bool is_kept(const struct tb *tb) { return tb->code.relocs && !tb->straddles && tb->parts[0].size == tb->bytes && !tb->open_count; }
 
 static unsigned count_fresh(const struct tb_store *s)
@@ -595,22 +600,47 @@ void template_writer_take(struct template_writer *w, struct store *s, const uint
     templates_end(ts);
 }
 
-void templates_keep(struct templates *ts, struct vcpu *v)
+/* With those of earlier runs, as a file.  NULL: there is too little that is new, or no memory. */
+static uint8_t *gathered(struct templates *ts, struct vcpu *v, uint64_t *size)
 {
-    char name[NAME];
-    if (!ts)
-        return;
-    templates_wait(ts);
     unsigned fresh = count_fresh(&v->tbs);
     const struct file *f = &ts->files[TEMPLATES_OF_RUNS];
     uint64_t cap = v->machine->config.cache.max_bytes, most = cap && cap / 4 < MOST_BYTES ? cap / 4 : MOST_BYTES; /* objects have to have room, too */
     struct template_writer *w = fresh >= LEAST_NEW && fresh > f->count / NEW_SHARE ? template_writer_new(most) : NULL;
     if (!w)
-        return;
+        return NULL;
     add_fresh(w, &v->tbs, f->run);
     add_earlier(w, ts, true);
     add_earlier(w, ts, false);
-    templates_name(ts->translator, ts->icount, TEMPLATES_OF_RUNS, name);
-    put(w, ts->store, name, f->run);
+    uint8_t *all = file_of(w, f->run, size);
     template_writer_free(w);
+    return all;
+}
+
+static void *write_runs(void *arg)
+{
+    struct templates *ts = arg;
+    const struct file *f = &ts->files[TEMPLATES_OF_RUNS];
+    char name[NAME];
+    templates_name(ts->translator, ts->icount, TEMPLATES_OF_RUNS, name);
+    store_file_put(ts->store, name, f->data, f->size, false);
+    return NULL;
+}
+
+/* The file is read where it lies in memory from now on, and written on the thread. */
+void templates_keep(struct templates *ts, struct vcpu *v)
+{
+    uint64_t size;
+    templates_wait(ts);
+    uint8_t *all = gathered(ts, v, &size);
+    if (!all)
+        return;
+    file_end(&ts->files[TEMPLATES_OF_RUNS]);
+    ts->files[TEMPLATES_OF_RUNS] = (struct file){.fd = -1, .data = all, .size = size};
+    if (!read_index(&ts->files[TEMPLATES_OF_RUNS])) { /* out of memory */
+        file_end(&ts->files[TEMPLATES_OF_RUNS]);
+        return;
+    }
+    if (!(ts->working = thread_without_signals(&ts->worker, write_runs, ts)))
+        write_runs(ts);
 }

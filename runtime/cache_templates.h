@@ -10,14 +10,15 @@
 struct templates;
 /* Reads the files' indices, on a thread of its own: until that is done nothing is found.  NULL: out of memory. */
 struct templates *templates_begin(struct store *, const uint64_t translator[2], bool icount);
-void templates_wait(struct templates *); /* for that thread */
+void templates_wait(struct templates *); /* for that thread, or for that which writes */
 void templates_end(struct templates *);
 /* Code for what lies at `host`, the RAM of `pc`, and how to place it; false: there is none.  It stays until the next is found.  vCPU's thread. */
 struct template_found { struct tcg_block block; struct tcg_moved moved; unsigned bytes, insns, head; const struct tcg_fault_site *sites; };
 bool templates_find(struct templates *, uint32_t mode, uint64_t pc, const uint8_t *host, struct template_found *);
 /* All of them, until `each` returns false. */
 void templates_each(struct templates *, bool (*each)(void *ctx, uint32_t mode, unsigned page_offset, const struct template_found *), void *ctx);
-/* Writes what was translated beside what runs had left, where that is enough to be worth it.  Of a machine that has ended. */
+/* Keeps what was translated beside what runs had left, where that is enough to be worth it: it is found from now on, and written on a thread of its own.
+ * The vCPU is between two blocks, or has ended. */
 void templates_keep(struct templates *, struct vcpu *);
 
 /* For tests: a file's name, and its checksums as they should be. */

@@ -7,13 +7,13 @@
 #include "tests/runtime/store_helper.h"
 #include <dirent.h>
 
-enum { BASE = 0x100000, RESULT = 0xff000, BLOCKS = 150, ROUNDS = 50 };
+enum { BASE = 0x100000, RESULT = 0xff000, BOOTS = 0xfe000, BLOCKS = 150, ROUNDS = 50 };
 struct outcome { uint32_t result; uint64_t hits, blocks; };
 /* The nasty build has five blocks at a time: too few to be kept.  Its results are right all the same. */
 #define FOUND(condition) (NASTY || (condition))
 
-/* Blocks of all kinds of ways out, in a loop of few rounds: no region comes of them. */
-static struct image image_of(uint32_t changed)
+/* Blocks of all kinds of ways out, in a loop of few rounds: no region comes of them.  resets: that often, all begins anew. */
+static struct image image_that_resets(uint32_t changed, uint8_t resets)
 {
     struct image i = {.size = 0};
     PUT(&i, 0x31, 0xc0, 0xbb), put32(&i, ROUNDS);   /* xor eax, eax; mov ebx, ROUNDS */
@@ -30,9 +30,14 @@ static struct image image_of(uint32_t changed)
         }
     }
     PUT(&i, 0x4b, 0x0f, 0x85), put32(&i, (uint32_t)(begin - (i.size + 4))); /* dec ebx; jnz begin */
+    PUT(&i, 0x80, 0x3d), put32(&i, BOOTS), PUT(&i, resets, 0x74, 15);       /* cmp byte [BOOTS], resets; je end */
+    PUT(&i, 0xfe, 0x05), put32(&i, BOOTS);                                  /* inc byte [BOOTS] */
+    PUT(&i, 0x66, 0xba, 0xf9, 0x0c, 0xb0, 6, 0xee, 0xeb, 0xfe);             /* mov dx, 0xcf9; mov al, 6; out dx, al; jmp . */
     put_end(&i, RESULT);
     return i;
 }
+
+static struct image image_of(uint32_t changed) { return image_that_resets(changed, 0); }
 
 static struct outcome run_with(const struct image *i, struct machine_config config)
 {
@@ -71,6 +76,18 @@ static void again(void)
     check(model.result == cold.result && !model.hits, "not for another CPU", (long)model.hits);
     struct outcome traced = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .trace = TRACE_IN_ASM, .trace_file = fopen("/dev/null", "w"), .cache = {.path = path}});
     check(traced.result == cold.result && !traced.hits, "not where each translation is to be seen", (long)traced.hits);
+}
+
+/* Each boot but the first has what those before translated, and so has the next run. */
+static void resetting(void)
+{
+    const struct image i = image_that_resets(~0u, 2), once = image_of(~0u);
+    char path[64];
+    snprintf(path, sizeof path, "%s", fresh_path());
+    struct outcome cold = run(&i, path);
+    check(cold.result == wanted(&once) && FOUND(cold.hits > 2 * BLOCKS && cold.blocks < cold.hits + 2 * BLOCKS), "after resets", (long)cold.hits);
+    struct outcome warm = run(&once, path);
+    check(warm.result == cold.result && FOUND(warm.hits > BLOCKS && warm.hits + 8 > warm.blocks), "and after the run", (long)warm.hits);
 }
 
 /* --- Files that are not what they should be */
@@ -115,6 +132,7 @@ static void lying(void)
 int main(void)
 {
     again();
+    resetting();
     if (!NASTY)
         lying();
     remove_all();
