@@ -40,6 +40,8 @@ enum x86_mode {
     X86_MODE_DEBUG = 1 << 30,       /* DR7 has an enabled breakpoint (blocks of one instruction, data breakpoints checked), or VIF and VIP are
                                        set where they count: something is looked at before each instruction */
     X86_MODE_X87_TRAPS = 1u << 31,  /* some x87 exception is unmasked: x87 goes by the slow, checking way */
+    /* What a block depends on only where the lifter says so (ir_block.whole_mode): those that have to do with no x87, MMX or SSE are the same for all of these. */
+    X86_MODE_FPU = X86_MODE_EM | X86_MODE_TS | X86_MODE_MP | X86_MODE_OSFXSR | X86_MODE_FP_TRAPS | X86_MODE_XSAVE | X86_MODE_X87_TRAPS,
 };
 
 /* seg_attr bits */

@@ -170,6 +170,12 @@ void lift_end_go_on(struct lifter *, ir_ref pc);
 void lift_end_leave_at(struct lifter *, enum ir_leave, ir_ref pc);
 static inline unsigned lift_cpl(const struct lifter *l) { return l->mode & X86_MODE_CPL; }
 static inline bool lift_is64(const struct lifter *l) { return l->code_bits == 64; }
+/* Bits of X86_MODE_FPU, which are looked at in no other way. */
+static inline bool lift_fpu_mode(struct lifter *l, uint32_t bits)
+{
+    l->b->whole_mode = true;
+    return l->mode & bits;
+}
 static inline bool lift_is_protected(const struct lifter *l) { return (l->mode & (X86_MODE_PE | X86_MODE_VM)) == X86_MODE_PE; }
 
 /* --- For helpers written in C.  Both raise the fault and return false. */

@@ -12,9 +12,9 @@ static unsigned imm_of(const struct lifter *l, unsigned i) { return (unsigned)(l
 /* --- May it run?  (SDM 3A 2.5; 6.15, #NM) */
 static bool sse_open(struct lifter *l)
 {
-    if (l->mode & X86_MODE_EM || !(l->mode & X86_MODE_OSFXSR))
+    if (lift_fpu_mode(l, X86_MODE_EM) || !lift_fpu_mode(l, X86_MODE_OSFXSR))
         lift_ud(l);
-    else if (l->mode & X86_MODE_TS)
+    else if (lift_fpu_mode(l, X86_MODE_TS))
         lift_raise(l, X86_NM, false, 0);
     else
         return true;
@@ -23,11 +23,11 @@ static bool sse_open(struct lifter *l)
 
 static bool mmx_open(struct lifter *l)
 {
-    if (l->mode & X86_MODE_EM)
+    if (lift_fpu_mode(l, X86_MODE_EM))
         lift_ud(l);
-    else if (l->mode & X86_MODE_TS)
+    else if (lift_fpu_mode(l, X86_MODE_TS))
         lift_raise(l, X86_NM, false, 0);
-    else if (l->mode & X86_MODE_X87_TRAPS)
+    else if (lift_fpu_mode(l, X86_MODE_X87_TRAPS))
         return lift_call(l, IR_VOID, X86_HELPER_x87_check, IR_NONE, IR_NONE, IR_NONE, IR_NONE), true;
     else
         return true;
@@ -100,7 +100,7 @@ static void put(struct lifter *l, unsigned i, ir_ref v)
 /* --- Unmasked SSE exceptions: the flags of this one instruction are looked at before its result is kept. */
 static ir_ref traps_begin(struct lifter *l, enum ir_op op)
 {
-    if (!(l->mode & X86_MODE_FP_TRAPS) || !(ir_op_info[op].props & FP))
+    if (!lift_fpu_mode(l, X86_MODE_FP_TRAPS) || !(ir_op_info[op].props & FP))
         return IR_NONE;
     return lift_call(l, IR_I64, X86_HELPER_sse_begin, IR_NONE, IR_NONE, IR_NONE, IR_NONE);
 }
@@ -242,7 +242,7 @@ void lift_sse_imm(struct lifter *l, int variant)
     }
     if (op == IR_vfcmp)
         imm &= 7;
-    if (op == IR_vfdot && l->mode & X86_MODE_FP_TRAPS)
+    if (op == IR_vfdot && lift_fpu_mode(l, X86_MODE_FP_TRAPS))
         put(l, 0, dot_by_steps(l, lane_of(variant), imm, a, b));
     else
         put(l, 0, compute(l, op, IR_V128, lane_of(variant), imm, a, b, IR_NONE));
@@ -546,7 +546,7 @@ void lift_sse_stmxcsr(struct lifter *l, int variant)
 /* FXSAVE, FXRSTOR: no #UD for a clear OSFXSR, only the XMM part depends on it. */
 void lift_fx_area(struct lifter *l, int variant)
 {
-    if (l->mode & (X86_MODE_EM | X86_MODE_TS)) {
+    if (lift_fpu_mode(l, X86_MODE_EM | X86_MODE_TS)) {
         lift_raise(l, X86_NM, false, 0);
         return;
     }
@@ -558,11 +558,11 @@ void lift_fx_area(struct lifter *l, int variant)
 
 void lift_xsave_area(struct lifter *l, int variant)
 {
-    if (!(l->mode & X86_MODE_XSAVE)) {
+    if (!lift_fpu_mode(l, X86_MODE_XSAVE)) {
         lift_ud(l);
         return;
     }
-    if (l->mode & X86_MODE_TS) {
+    if (lift_fpu_mode(l, X86_MODE_TS)) {
         lift_raise(l, X86_NM, false, 0);
         return;
     }
@@ -577,7 +577,7 @@ void lift_xsave_area(struct lifter *l, int variant)
 void lift_xgetbv(struct lifter *l, int variant)
 {
     (void)variant;
-    if (!(l->mode & X86_MODE_XSAVE)) {
+    if (!lift_fpu_mode(l, X86_MODE_XSAVE)) {
         lift_ud(l);
         return;
     }
@@ -589,7 +589,7 @@ void lift_xgetbv(struct lifter *l, int variant)
 void lift_xsetbv(struct lifter *l, int variant)
 {
     (void)variant;
-    if (!(l->mode & X86_MODE_XSAVE)) {
+    if (!lift_fpu_mode(l, X86_MODE_XSAVE)) {
         lift_ud(l);
         return;
     }

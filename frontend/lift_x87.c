@@ -6,13 +6,13 @@ enum { MASKS = 0x3f };
 
 static bool x87_open(struct lifter *l, uint32_t not_available)
 {
-    if (!(l->mode & not_available))
+    if (!lift_fpu_mode(l, not_available))
         return true;
     lift_raise(l, X86_NM, false, 0);
     return false;
 }
 
-static bool traps(const struct lifter *l) { return l->mode & X86_MODE_X87_TRAPS; }
+static bool traps(struct lifter *l) { return lift_fpu_mode(l, X86_MODE_X87_TRAPS); }
 static ir_ref emit(struct lifter *l, enum ir_op op, enum ir_type t, unsigned function, unsigned size, ir_ref a) { return ir_emit(l->b, op, t, function, size, a, IR_NONE, IR_NONE, IR_NONE); }
 
 /* Memory operand of an x87 instruction. */
@@ -165,7 +165,7 @@ void lift_x87_control(struct lifter *l, int waits)
 void lift_x87_wait(struct lifter *l, int variant)
 {
     (void)variant;
-    if ((l->mode & (X86_MODE_MP | X86_MODE_TS)) == (X86_MODE_MP | X86_MODE_TS))
+    if (lift_fpu_mode(l, X86_MODE_MP) && lift_fpu_mode(l, X86_MODE_TS))
         x87_open(l, X86_MODE_TS);
     else if (traps(l))
         ir_emit(l->b, IR_divert_if, IR_VOID, 0, X86_HELPER_x87_check, pending(l), IR_NONE, IR_NONE, IR_NONE);

@@ -86,6 +86,7 @@ struct ir_block {
     uint32_t guest_bytes, guest_insns;
     uint32_t head_bytes;  /* up to the first conditional jump behind which the block goes on; 0: there is none */
     uint8_t pc_bits;      /* 16, 32 or 64: a PC wraps at this width */
+    bool whole_mode;      /* the frontend's word for who keeps translations: it depends on what in the guest's mode most blocks do not */
     bool out_of_memory;   /* a builder call failed; the block is not to be used */
     struct ir_code { uint16_t offset; uint8_t size; } code[32]; unsigned code_count; /* guest bytes that `code` alone reads */
 };

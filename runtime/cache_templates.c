@@ -24,16 +24,17 @@ enum {
 struct file_head { uint32_t layout, run /* how many wrote it */, count, unused; uint64_t check; };
 struct entry {
     uint32_t check;                     /* of the template's bytes */
-    uint32_t at, size, mode, used;      /* at: in units of 8 bytes; used: the last run that did */
+    uint32_t at, size, mode, used;      /* at: in units of 8 bytes; used: the last run that did; mode: without X86_MODE_FPU where it holds for any */
     uint32_t hash;                      /* of the block's bytes, where none of them move */
-    uint16_t bytes, page_offset; uint8_t lead[LEAD], lead_size, moves;
+    uint16_t bytes, page_offset; uint8_t lead[LEAD], lead_size : 4, any_fpu : 1, moves;
 };
+enum { FORMAT = 2 };
 struct template {
     uint32_t code_size, body;
     uint16_t bytes, insns, head, relocs, sites;
     uint8_t exits, kills_flags, at_64, pc_bits, moving, unused;
 };
-#define LAYOUT ((uint32_t)(sizeof(struct template) + sizeof(struct entry)) | (uint32_t)sizeof(struct tcg_exit) << 8 | (uint32_t)sizeof(struct tcg_reloc) << 16 | \
+#define LAYOUT ((uint32_t)(sizeof(struct template) + sizeof(struct entry) + FORMAT) | (uint32_t)sizeof(struct tcg_exit) << 8 | (uint32_t)sizeof(struct tcg_reloc) << 16 | \
                 (uint32_t)sizeof(struct tcg_fault_site) << 24)
 
 struct file {
@@ -68,18 +69,24 @@ static uint64_t whole_size(const struct template *t)
     return (size + t->moving * sizeof(struct x86_reloc) + t->bytes + t->code_size + 7) & ~7ull;
 }
 
-/* --- The index.  Blocks that are shorter than the lead are found by their first byte. */
-static uint32_t hash_of(uint32_t mode, unsigned page_offset, const uint8_t *bytes, unsigned lead)
+/* --- The index.  Blocks that are shorter than the lead are found by their first byte, and blocks that have nothing to do with the FPU in any mode of it. */
+struct place { uint32_t mode; unsigned page_offset; const uint8_t *bytes; unsigned lead; bool any_fpu; };
+static uint32_t hash_of(struct place p)
 {
-    uint64_t h = (uint64_t)mode << 12 ^ page_offset ^ (uint64_t)lead << 62;
-    for (unsigned n = 0; n < lead; n++)
-        h ^= (uint64_t)bytes[n] << (32 + 8 * n);
+    uint64_t h = (uint64_t)p.mode << 12 ^ p.page_offset ^ (uint64_t)p.lead << 62 ^ (uint64_t)p.any_fpu << 61;
+    for (unsigned n = 0; n < p.lead; n++)
+        h ^= (uint64_t)p.bytes[n] << (32 + 8 * n);
     return (uint32_t)(h * 0x9e3779b97f4a7c15ull >> 32);
+}
+
+static bool is_at(const struct entry *e, struct place p)
+{
+    return e->mode == p.mode && e->page_offset == p.page_offset && e->lead_size == p.lead && e->any_fpu == p.any_fpu && !memcmp(e->lead, p.bytes, p.lead);
 }
 
 static uint32_t bytes_hash(const uint8_t *bytes, unsigned size) { return (uint32_t)XXH3_64bits(bytes, size); }
 
-static uint32_t entry_hash(const struct entry *e) { return hash_of(e->mode, e->page_offset, e->lead, e->lead_size); }
+static uint32_t entry_hash(const struct entry *e) { return hash_of((struct place){e->mode, e->page_offset, e->lead, e->lead_size, e->any_fpu}); }
 
 /* So many buckets as there are entries, or up to twice as many. */
 static uint32_t mask_for(uint32_t count)
@@ -289,20 +296,19 @@ static bool same_bytes(const struct template *t, uint64_t pc, const uint8_t *byt
     return x86_relocate(moved, moving_of(t), t->moving, 0, pc) && !memcmp(moved, bytes, t->bytes);
 }
 
-static const struct template *find(struct templates *ts, struct file *f, uint32_t mode, uint64_t pc, const uint8_t *bytes, unsigned lead)
+static const struct template *find(struct templates *ts, struct file *f, uint64_t pc, struct place p)
 {
-    unsigned page_offset = (unsigned)(pc & (PAGE - 1)), room = (unsigned)PAGE - page_offset, compared = 0;
-    if (!f->entries || room < lead)
+    unsigned room = (unsigned)PAGE - p.page_offset, compared = 0;
+    if (!f->entries || room < p.lead)
         return NULL;
-    uint32_t bucket = hash_of(mode, page_offset, bytes, lead) & f->mask;
+    uint32_t bucket = hash_of(p) & f->mask;
     for (uint32_t n = f->first[bucket]; n < f->first[bucket + 1] && compared < MOST_COMPARED; n++) {
         struct entry *e = &f->entries[n];
-        if (e->mode != mode || e->page_offset != page_offset || e->lead_size != lead || memcmp(e->lead, bytes, lead) || e->bytes > room ||
-            (!e->moves && bytes_hash(bytes, e->bytes) != e->hash))
+        if (!is_at(e, p) || e->bytes > room || (!e->moves && bytes_hash(p.bytes, e->bytes) != e->hash))
             continue;
         const struct template *t = read_template(ts, f, e);
         compared++;
-        if (t && same_bytes(t, pc, bytes)) {
+        if (t && same_bytes(t, pc, p.bytes)) {
             e->used = f->run;
             return t;
         }
@@ -323,12 +329,15 @@ static struct template_found found(const struct template *t)
 
 bool templates_find(struct templates *ts, uint32_t mode, uint64_t pc, const uint8_t *host, struct template_found *to)
 {
+    const uint32_t any = mode & ~(uint32_t)X86_MODE_FPU;
+    const unsigned offset = (unsigned)(pc & (PAGE - 1));
+    const struct place places[] = {{any, offset, host, LEAD, true}, {mode, offset, host, LEAD, false}, {any, offset, host, 1, true}}; /* the most likely first */
     const struct template *t = NULL;
     if (!atomic_load_explicit(&ts->ready, memory_order_acquire))
         return false;
-    for (unsigned n = 0; n < TEMPLATE_SOURCES && !t; n++)
-        if (!(t = find(ts, &ts->files[n], mode, pc, host, LEAD)))
-            t = find(ts, &ts->files[n], mode, pc, host, 1);
+    for (unsigned n = 0; n < TEMPLATE_SOURCES; n++)
+        for (unsigned k = 0; k < sizeof places / sizeof *places && !t; k++)
+            t = find(ts, &ts->files[n], pc, places[k]);
     if (t)
         *to = found(t);
     return t;
@@ -356,7 +365,7 @@ struct template_writer {
     struct tcg_buffer *buffer;          /* of template_writer_translate, as the next */
     struct ir_block ir;
 };
-struct source_block { uint32_t mode; uint64_t pc; const uint8_t *bytes; unsigned size, insns, head; const struct tcg_block *code; };
+struct source_block { uint32_t mode; bool whole_mode; uint64_t pc; const uint8_t *bytes; unsigned size, insns, head; const struct tcg_block *code; };
 
 void template_writer_free(struct template_writer *w)
 {
@@ -412,56 +421,57 @@ static struct template *room_for(struct template_writer *w, uint64_t size)
     return memset(w->data + w->size, 0, size);
 }
 
-static bool is_there(const struct template_writer *w, const struct entry *e, const struct template *t)
+/* A block's place in the index, and its bytes as they would be at PC 0. */
+struct unmoved { struct entry e; struct x86_reloc moving[X86_RELOCS]; unsigned moves; uint8_t bytes[MOST_BLOCK]; };
+static bool unmoved_of(struct unmoved *u, const struct source_block *b)
 {
-    size_t size = t->moving * sizeof(struct x86_reloc) + t->bytes;
+    unsigned page_offset = (unsigned)(b->pc & (PAGE - 1));
+    if (!b->size || b->size > MOST_BLOCK || page_offset + b->size > PAGE)
+        return false;
+    u->moves = x86_relocs_find(b->mode, b->pc, b->bytes, b->size, u->moving, X86_RELOCS);
+    memcpy(u->bytes, b->bytes, b->size);
+    if (!x86_relocate(u->bytes, u->moving, u->moves, b->pc, 0))
+        return false;
+    u->e = (struct entry){.mode = b->whole_mode ? b->mode : b->mode & ~(uint32_t)X86_MODE_FPU, .any_fpu = !b->whole_mode, .page_offset = (uint16_t)page_offset,
+                          .bytes = (uint16_t)b->size, .lead_size = b->size < LEAD ? 1 : LEAD, .moves = u->moves != 0, .hash = bytes_hash(u->bytes, b->size)};
+    memcpy(u->e.lead, u->bytes, u->e.lead_size);
+    return true;
+}
+
+static bool is_there(const struct template_writer *w, const struct entry *e, const struct x86_reloc *moving, unsigned moves, const uint8_t *bytes)
+{
     for (uint32_t n = w->first[entry_hash(e) % WRITER_BUCKETS]; n; n = w->next[n - 1]) {
         const struct entry *have = &w->entries[n - 1];
         const struct template *there = (const struct template *)(const void *)(w->data + 8ull * have->at);
-        if (have->mode == e->mode && have->page_offset == e->page_offset && have->hash == e->hash && there->bytes == t->bytes && there->moving == t->moving &&
-            !memcmp(moving_of(there), moving_of(t), size))
+        if (have->mode == e->mode && have->any_fpu == e->any_fpu && have->page_offset == e->page_offset && have->hash == e->hash && there->bytes == e->bytes && there->moving == moves &&
+            !memcmp(moving_of(there), moving, moves * sizeof *moving) && !memcmp(bytes_of(there), bytes, e->bytes))
             return true;
     }
     return false;
 }
 
 /* The template lies in the room already. */
-static bool enter(struct template_writer *w, struct entry e, const struct template *t)
+static void enter(struct template_writer *w, struct entry e, const struct template *t)
 {
-    e.lead_size = t->bytes < LEAD ? 1 : LEAD;
-    memcpy(e.lead, bytes_of(t), e.lead_size);
-    e.bytes = t->bytes;
-    e.moves = t->moving != 0;
-    e.hash = bytes_hash(bytes_of(t), t->bytes);
     e.size = (uint32_t)whole_size(t);
     e.at = (uint32_t)(w->size / 8);
     e.check = (uint32_t)XXH3_64bits(t, e.size);
-    if (is_there(w, &e, t))
-        return false;
     uint32_t *first = &w->first[entry_hash(&e) % WRITER_BUCKETS];
     w->entries[w->count] = e;
     w->next[w->count] = *first;
     *first = ++w->count;
     w->size += e.size;
-    return true;
 }
 
-static bool add(struct template_writer *w, const struct source_block *b, uint32_t run)
+static bool add(struct template_writer *w, const struct source_block *b, struct unmoved *u, uint32_t run)
 {
-    struct x86_reloc moving[X86_RELOCS];
-    uint8_t bytes[MOST_BLOCK];
     const struct tcg_block *code = b->code;
-    unsigned page_offset = (unsigned)(b->pc & (PAGE - 1));
-    if (!code->relocs || code->reloc_count > UINT16_MAX || code->site_count > UINT16_MAX || !b->size || b->size > MOST_BLOCK || page_offset + b->size > PAGE)
-        return false;
-    unsigned moves = x86_relocs_find(b->mode, b->pc, b->bytes, b->size, moving, X86_RELOCS);
-    memcpy(bytes, b->bytes, b->size);
-    if (!x86_relocate(bytes, moving, moves, b->pc, 0))
+    if (!code->relocs || code->reloc_count > UINT16_MAX || code->site_count > UINT16_MAX)
         return false;
     const struct template head = {
         .code_size = code->code_size, .body = code->body, .bytes = (uint16_t)b->size, .insns = (uint16_t)b->insns, .head = (uint16_t)b->head,
         .relocs = (uint16_t)code->reloc_count, .sites = (uint16_t)code->site_count, .exits = (uint8_t)code->exit_count, .kills_flags = code->kills_flags,
-        .at_64 = (uintptr_t)code->entry & 63, .pc_bits = (uint8_t)code->pc_bits, .moving = (uint8_t)moves,
+        .at_64 = (uintptr_t)code->entry & 63, .pc_bits = (uint8_t)code->pc_bits, .moving = (uint8_t)u->moves,
     };
     struct template *t = room_for(w, whole_size(&head));
     if (!t)
@@ -471,10 +481,19 @@ static bool add(struct template_writer *w, const struct source_block *b, uint32_
     memcpy((void *)(uintptr_t)relocs_of(t), code->relocs, t->relocs * sizeof *code->relocs);
     if (t->sites)
         memcpy((void *)(uintptr_t)sites_of(t), code->sites, t->sites * sizeof *code->sites);
-    memcpy((void *)(uintptr_t)moving_of(t), moving, moves * sizeof *moving);
-    memcpy((void *)(uintptr_t)bytes_of(t), bytes, b->size);
+    memcpy((void *)(uintptr_t)moving_of(t), u->moving, u->moves * sizeof *u->moving);
+    memcpy((void *)(uintptr_t)bytes_of(t), u->bytes, b->size);
     tcg_copy(code, (uint8_t *)(uintptr_t)code_of(t));
-    return enter(w, (struct entry){.mode = b->mode, .page_offset = (uint16_t)page_offset, .used = run}, t);
+    u->e.used = run;
+    enter(w, u->e, t);
+    return true;
+}
+
+/* A block that is new: false where there is one of the same bytes. */
+static bool add_new(struct template_writer *w, const struct source_block *b, uint32_t run)
+{
+    struct unmoved u;
+    return unmoved_of(&u, b) && !is_there(w, &u.e, u.moving, u.moves, u.bytes) && add(w, b, &u, run);
 }
 
 /* --- Ahead of time */
@@ -487,6 +506,7 @@ bool template_writer_translate(struct template_writer *w, const struct x86_model
     /* What is relocated has only to have a place, and blocks of their own kind count (region_counter_new). */
     const struct tcg_options options = {.guest = &x86_guest, .pc = pc, .mode_id = 1, .user = w, .counter = mode & X86_MODE_SHADOW ? 0 : 64, .moves = true};
     struct tcg_block code;
+    struct unmoved u;
     size_t at = 0;
     if (!w->buffer && !(w->buffer = tcg_buffer_new(BUFFER)))
         return false;
@@ -494,10 +514,13 @@ bool template_writer_translate(struct template_writer *w, const struct x86_model
     if (!x86_lift(model, mode, pc, pc, &fetch, &limits, &w->ir) || w->ir.out_of_memory || w->ir.guest_bytes > room)
         return false;
     unsigned head = w->ir.head_bytes ? w->ir.head_bytes : w->ir.guest_bytes;
+    const struct source_block block = {mode, w->ir.whole_mode, pc, bytes, w->ir.guest_bytes, w->ir.guest_insns, head, &code};
+    if (!unmoved_of(&u, &block) || is_there(w, &u.e, u.moving, u.moves, u.bytes))
+        return false;
     ir_optimise(&w->ir, &x86_guest);
     if (tcg_compile(w->buffer, &at, BUFFER, &w->ir, &options, &code) != TCG_OK)
         return false;
-    bool added = add(w, &(struct source_block){mode, pc, bytes, w->ir.guest_bytes, w->ir.guest_insns, head, &code}, 0);
+    bool added = add(w, &block, &u, 0);
     free(code.sites);
     free(code.relocs);
     return added;
@@ -569,15 +592,17 @@ static void add_fresh(struct template_writer *w, const struct tb_store *s, uint3
     const struct tb *tb = s->ahead;
     for (size_t n = s->count; n; n--, tb = tb->after)
         if (is_kept(tb))
-            add(w, &(struct source_block){tb->mode, tb->pc, tb->copy, tb->bytes, tb->insns, tb->head, &tb->code}, run);
+            add_new(w, &(struct source_block){tb->mode, tb->whole_mode, tb->pc, tb->copy, tb->bytes, tb->insns, tb->head, &tb->code}, run);
 }
 
 static void take(struct template_writer *w, struct templates *ts, const struct file *f, const struct entry *e)
 {
     const struct template *t = read_template(ts, f, e);
-    struct template *to = t ? room_for(w, e->size) : NULL;
+    if (!t || is_there(w, e, moving_of(t), t->moving, bytes_of(t)))
+        return;
+    struct template *to = room_for(w, e->size);
     if (to)
-        enter(w, (struct entry){.mode = e->mode, .page_offset = e->page_offset, .used = e->used}, memcpy(to, t, e->size));
+        enter(w, *e, memcpy(to, t, e->size));
 }
 
 /* Those of earlier runs: what this one used, or what it did not. */

@@ -72,6 +72,7 @@ struct tb {
     uint64_t ran; int32_t counted_from; /* entries before its counter was last set, and to what */
     bool look_later; uint8_t looks; /* the translation cache has a region for here, but could not install it */
     bool cached;                    /* its code came from the translation cache */
+    bool whole_mode;                /* as of its IR */
     bool covered;                   /* a region has it inside, which is to do for now; TIER_LLVM: was tried */
     uint16_t copied;                /* bytes of room in `copy` */
     struct tb *hash_next, **hash_prev; /* of the dead: the next one */

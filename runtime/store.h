@@ -47,7 +47,7 @@ struct store_entry { struct store_key key; uint64_t size, stored_size, used /* s
 void store_each(struct store *, bool with_layers, bool (*each)(void *ctx, const struct store_entry *), void *ctx);
 bool store_get_key(struct store *, const struct store_key *, struct store_object *);
 bool store_remove(struct store *, const struct store_key *);  /* written by the next flush */
-/* Removes the least recently used objects and named files until at most max_bytes are stored, files larger than half of that before all others; returns how
+/* Removes the least recently used objects and named files until at most max_bytes are stored, files larger than three quarters of that before all others; returns how
  * many; 0 too where another process holds the lock for long. */
 uint64_t store_prune(struct store *, uint64_t max_bytes);
 /* Rewrites packs that are mostly dead, removes temporary files of dead processes, and named files that nobody used for STORE_FILE_DAYS: a translator that is gone

@@ -138,7 +138,7 @@ static bool add(struct ages *a, struct age age)
 
 static bool add_object(void *ctx, const struct store_entry *e) { return add(ctx, (struct age){.used = e->used, .size = e->stored_size, .key = e->key}); }
 
-/* One that takes more than half of all room would have all objects go, at each end of a run. */
+/* One that takes more than three quarters of all room would have all objects go, at each end of a run. */
 static bool add_file(void *ctx, const struct store_file *f)
 {
     struct ages *a = ctx;
@@ -175,7 +175,7 @@ static uint64_t remove_oldest(struct store *s, const struct ages *a, size_t coun
 
 uint64_t store_prune(struct store *s, uint64_t max_bytes)
 {
-    struct ages a = {.huge = max_bytes / 2};
+    struct ages a = {.huge = max_bytes - max_bytes / 4};
     size_t victims = 0;
     store_each(s, false, add_object, &a);
     store_file_each(s, add_file, &a);

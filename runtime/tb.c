@@ -559,6 +559,7 @@ static struct tb *translate(struct vcpu *v, uint64_t phys, unsigned insns, const
             break;
         tb->bytes = (uint16_t)ir->guest_bytes;
         tb->insns = (uint16_t)ir->guest_insns;
+        tb->whole_mode = ir->whole_mode;
         tb->head = (uint16_t)(changing ? 0 : ir->head_bytes ? ir->head_bytes : ir->guest_bytes);
         optimise_traced(v, ir);
         done = !interpret && emit(v, tb, ir, NULL);

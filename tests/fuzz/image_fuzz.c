@@ -42,7 +42,7 @@ static void look_into(struct image *m, uint32_t mode)
     if (!model)
         must((model = x86_model_find("x86-64-v2", error, sizeof error)));
     if (kernel_is(m))
-        kernel_patch(m, model);
+        kernel_patch_tracer(m), kernel_patch(m, model);
     if (!discover(&d, m, model, mode, NULL, NULL, &f) || !discovery_regions(&d, &limits, take_region, &count, &f))
         must_say(&f);
     discovery_free(&d);

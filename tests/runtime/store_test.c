@@ -200,7 +200,7 @@ static void test_old_files(void)
     free(data);
     check(store_gc(s) > 20000 && files_of(s) == 4 && !store_file_get(s, names[0], &data, &size), "gc removes files that nobody used", (long)files_of(s));
     /* The huge one, though it is new; then the oldest. */
-    check(store_prune(s, 100000) == 1 && files_of(s) == 3 && !store_file_get(s, names[4], &data, &size), "a file beyond half of the room", (long)files_of(s));
+    check(store_prune(s, 100000) == 1 && files_of(s) == 3 && !store_file_get(s, names[4], &data, &size), "a file beyond three quarters of the room", (long)files_of(s));
     check(store_prune(s, 35000) == 1 && files_of(s) == 2 && !store_file_get(s, names[3], &data, &size) && has_object(s, 1, 0) == 1, "the least recently used", (long)files_of(s));
     store_close(s);
     store_close(open_store(path, (struct store_options){.max_bytes = 8000}));

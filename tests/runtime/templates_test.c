@@ -12,15 +12,17 @@ struct outcome { uint32_t result; uint64_t hits, blocks; };
 /* The nasty build has five blocks at a time: too few to be kept.  Its results are right all the same. */
 #define FOUND(condition) (NASTY || (condition))
 
-/* Blocks of all kinds of ways out, in a loop of few rounds: no region comes of them.  resets: that often, all begins anew. */
-static struct image image_that_resets(uint32_t changed, uint8_t resets)
+/* Blocks of all kinds of ways out, in a loop of few rounds: no region comes of them.  resets: that often, all begins anew; cr4: bits to set before. */
+struct kind { uint32_t changed; uint8_t resets; uint32_t cr4; };
+static struct image image_of(struct kind k)
 {
     struct image i = {.size = 0};
+    PUT(&i, 0x0f, 0x20, 0xe0, 0x0d), put32(&i, k.cr4), PUT(&i, 0x0f, 0x22, 0xe0); /* mov eax, cr4; or eax, k.cr4; mov cr4, eax */
     PUT(&i, 0x31, 0xc0, 0xbb), put32(&i, ROUNDS);   /* xor eax, eax; mov ebx, ROUNDS */
     PUT(&i, 0xbc, 0, 0, 9, 0);                      /* mov esp, 0x90000 */
     size_t begin = i.size;
     for (uint32_t n = 0; n < BLOCKS; n++) {
-        PUT(&i, 0x05), put32(&i, n * 0x1010101 + (n == changed));   /* add eax, n */
+        PUT(&i, 0x05), put32(&i, n * 0x1010101 + (n == k.changed)); /* add eax, n */
         PUT(&i, 0x69, 0xc0), put32(&i, 2 * n + 3);                  /* imul eax, eax, 2n+3 */
         switch (n % 4) {
         case 0: PUT(&i, 0x72, 1, 0x40); break;                      /* jb +1; inc eax */
@@ -30,14 +32,14 @@ static struct image image_that_resets(uint32_t changed, uint8_t resets)
         }
     }
     PUT(&i, 0x4b, 0x0f, 0x85), put32(&i, (uint32_t)(begin - (i.size + 4))); /* dec ebx; jnz begin */
-    PUT(&i, 0x80, 0x3d), put32(&i, BOOTS), PUT(&i, resets, 0x74, 15);       /* cmp byte [BOOTS], resets; je end */
+    PUT(&i, 0x80, 0x3d), put32(&i, BOOTS), PUT(&i, k.resets, 0x74, 15);     /* cmp byte [BOOTS], resets; je end */
     PUT(&i, 0xfe, 0x05), put32(&i, BOOTS);                                  /* inc byte [BOOTS] */
     PUT(&i, 0x66, 0xba, 0xf9, 0x0c, 0xb0, 6, 0xee, 0xeb, 0xfe);             /* mov dx, 0xcf9; mov al, 6; out dx, al; jmp . */
     put_end(&i, RESULT);
     return i;
 }
 
-static struct image image_of(uint32_t changed) { return image_that_resets(changed, 0); }
+static const struct kind plain = {.changed = ~0u};
 
 static struct outcome run_with(const struct image *i, struct machine_config config)
 {
@@ -57,7 +59,7 @@ static uint32_t wanted(const struct image *i) { return run_with(i, (struct machi
 
 static void again(void)
 {
-    const struct image i = image_of(~0u), other = image_of(40);
+    const struct image i = image_of(plain), other = image_of((struct kind){.changed = 40}), with_sse = image_of((struct kind){.changed = ~0u, .cr4 = 0x600});
     char path[64];
     snprintf(path, sizeof path, "%s", fresh_path());
     struct outcome cold = run(&i, path), warm = run(&i, path);
@@ -68,6 +70,8 @@ static void again(void)
     check(FOUND(changed.hits > BLOCKS && changed.hits < changed.blocks), "and is translated", (long)(changed.blocks - changed.hits));
     struct outcome elsewhere = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .raw_entry = BASE + 0x7000, .cache = {.path = path}});
     check(elsewhere.result == cold.result && FOUND(elsewhere.hits > BLOCKS), "at another address", (long)elsewhere.hits);
+    struct outcome sse = run(&with_sse, path);
+    check(sse.result == cold.result && FOUND(sse.hits > BLOCKS), "with SSE, which none of them has", (long)sse.hits);
     struct outcome lockstep = {0};
     for (unsigned n = 0; n < 2; n++)
         lockstep = run_with(&i, (struct machine_config){.tier = TIER_TIERED, .check_interp = true, .cache = {.path = path}});
@@ -81,7 +85,7 @@ static void again(void)
 /* Each boot but the first has what those before translated, and so has the next run. */
 static void resetting(void)
 {
-    const struct image i = image_that_resets(~0u, 2), once = image_of(~0u);
+    const struct image i = image_of((struct kind){.changed = ~0u, .resets = 2}), once = image_of(plain);
     char path[64];
     snprintf(path, sizeof path, "%s", fresh_path());
     struct outcome cold = run(&i, path);
@@ -103,7 +107,7 @@ static bool note(void *ctx, const struct store_file *f)
 /* 32-bit words of the file's head and of its first template, by turns: what a reader would go by. */
 static void lying(void)
 {
-    const struct image i = image_of(~0u);
+    const struct image i = image_of(plain);
     char path[64], error[200];
     uint8_t *data, *changed;
     size_t size;

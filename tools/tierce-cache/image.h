@@ -34,6 +34,7 @@ const struct span *image_function(const struct image *, uint64_t pc);      /* th
 struct x86_model;
 bool kernel_is(const struct image *);
 bool kernel_entries(struct image *, struct failure *);
-void kernel_patch(struct image *, const struct x86_model *); /* as it is once its init code has run on one CPU */
+void kernel_patch_tracer(struct image *);                    /* as it is soon after its start */
+void kernel_patch(struct image *, const struct x86_model *); /* and once its init code has run on one CPU */
 
 #endif

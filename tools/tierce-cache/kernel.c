@@ -101,7 +101,7 @@ static void patch_returns(struct image *m)
     }
 }
 
-static void patch_tracer(struct image *m)
+void kernel_patch_tracer(struct image *m)
 {
     const struct tracer t = tracer_find(m);
     for (size_t n = 0; n < t.count; n++) {
@@ -190,7 +190,6 @@ static void patch_locks(struct image *m)
 void kernel_patch(struct image *m, const struct x86_model *model)
 {
     patch_returns(m);
-    patch_tracer(m);
     patch_alternatives(m, model);
     patch_locks(m);
 }

@@ -94,6 +94,15 @@ static void discover_seldom(struct collector *c, const struct image *m, bool pat
         discover_in(c, m, modes[n], wanted, TEMPLATES_ALONE);
 }
 
+/* What else runs in a boot before the kernel has changed itself. */
+static void discover_unpatched(struct collector *c, const struct image *m, bool (*wanted)(const struct part *))
+{
+    uint32_t modes[MODES_MOST];
+    unsigned count = mode_defaults(m, false, modes);
+    for (unsigned n = 0; n < count; n++)
+        discover_in(c, m, modes[n], wanted, TEMPLATES_ALONE);
+}
+
 static bool take_elf(struct collector *c, const char *name, const uint8_t *bytes, size_t size, struct failure *f)
 {
     struct image m;
@@ -105,6 +114,9 @@ static bool take_elf(struct collector *c, const char *name, const uint8_t *bytes
             discover_all(c, &m, is_init);
             discover_seldom(c, &m, false, is_init);
         }
+        kernel_patch_tracer(&m);
+        if (!c->o->mode_count)
+            discover_unpatched(c, &m, is_not_init);
         kernel_patch(&m, c->model);
         c->to->files[c->coverage].patched = m.patched;
         if (!c->o->mode_count)

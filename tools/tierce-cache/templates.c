@@ -3,7 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is only reached by falling through a jump that is not taken lies in the middle of another. */
+/* Does the next block lie behind a conditional jump of this one? */
+static bool falls_through(const struct discovery *d, size_t n)
+{
+    const struct found_block *b = &d->blocks[n];
+    return n + 1 < d->count && b->end == END_GOES_ON && b->edge_count > 1 && d->blocks[n + 1].pc == b->pc + b->size;
+}
+
+/* What is only reached by falling through a jump that is not taken lies in the middle of another, which ends with the second such. */
 static bool *entered_of(const struct discovery *d)
 {
     bool *entered = calloc(d->count + 1, 1);
@@ -17,6 +24,8 @@ static bool *entered_of(const struct discovery *d)
                 entered[to] = true;
         }
     }
+    for (size_t n = 0; entered && n + 2 < d->count; n++)
+        entered[n + 2] |= entered[n] && falls_through(d, n) && falls_through(d, n + 1);
     return entered;
 }
 
