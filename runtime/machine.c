@@ -350,7 +350,9 @@ static struct pc_config pc_config_of(struct machine *m)
     const struct machine_config *c = &m->config;
     return (struct pc_config){
         .ram_size = c->ram_size, .ram = m->ram, .clock = &m->clock,
-        .cpu_interrupt = {line_interrupt, m}, .cpu_nmi = {line_nmi, m}, .cpu_a20 = {line_a20, m},
+        .cpu_interrupt = {line_interrupt, m}, .cpu_nmi = {line_nmi, m},
+        /* The only CPU is the bootstrap processor: an INIT starts it at the reset vector (SDM 3A 9.4.2), in the firmware, which begins anew. */
+        .cpu_init = {line_reset, m}, .cpu_a20 = {line_a20, m},
         .reset_request = {line_reset, m}, .shutdown_request = {line_shutdown, m},
         .debug_exit = debug_exit, .debug_exit_ctx = m, .debug_exit_port = c->debug_exit_port, .debug_exit_size = c->debug_exit_size,
         .serial = {c->serial[0], c->serial[1]}, .debug_console = c->debug_console,
