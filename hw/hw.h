@@ -194,7 +194,7 @@ struct pc_config {
     struct irq_line cpu_a20;       /* A20M#: level 0 masks address bit 20; open after reset */
     struct irq_line reset_request, shutdown_request;
     void (*debug_exit)(void *ctx, int status); void *debug_exit_ctx;
-    uint16_t debug_exit_port, debug_exit_size; /* size 0: 4 ports from 0x501 on */
+    uint16_t debug_exit_port, debug_exit_size; /* size 0: it is not there */
     struct chardev serial[2], debug_console;
     uint64_t (*tsc_to_ns)(void *ctx, uint64_t tsc); void *tsc_ctx;
     struct { const uint8_t *bytes; size_t size; } kernel, initrd; const char *cmdline;  /* for fw_cfg and direct boot */

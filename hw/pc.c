@@ -222,9 +222,8 @@ static void add_isa_devices(struct pc *pc)
     pc->portf0 = own(pc, portf0_new(isa_irq(pc, IRQ_FPU)));
     ports(pc, 0xf0, 2, pc->portf0, 0);
     ports(pc, 0xe9, 1, own(pc, debugcon_new(c->debug_console)), 0);
-    if (c->debug_exit)
-        ports(pc, c->debug_exit_size ? c->debug_exit_port : 0x501, c->debug_exit_size ? c->debug_exit_size : 4,
-              own(pc, debugexit_new(c->debug_exit, c->debug_exit_ctx)), 0);
+    if (c->debug_exit_size)
+        ports(pc, c->debug_exit_port, c->debug_exit_size, own(pc, debugexit_new(c->debug_exit, c->debug_exit_ctx)), 0);
 }
 
 static void add_chipset(struct pc *pc)

@@ -36,7 +36,10 @@ static void date_value(struct machine *m, char to[VALUE]) { (void)m; snprintf(to
 static void exit_value(struct machine *m, char to[VALUE])
 {
     const struct machine_config *c = &m->config;
-    snprintf(to, VALUE, "0x%x, %u ports", c->debug_exit_size ? c->debug_exit_port : 0x501, c->debug_exit_size ? c->debug_exit_size : 4);
+    if (c->debug_exit_size)
+        snprintf(to, VALUE, "0x%x, %u ports", c->debug_exit_port, c->debug_exit_size);
+    else
+        snprintf(to, VALUE, "none");
 }
 
 static void devices_value(struct machine *m, char to[VALUE])

@@ -57,7 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     const struct irq_line line = {set, NULL, 0};
     struct pc_config config = {
         .ram_size = RAM_SIZE, .ram = ram, .clock = &clock, .start_time = 1767225600, .cpu_interrupt = line, .cpu_nmi = line, .cpu_init = line,
-        .reset_request = line, .shutdown_request = line, .debug_exit = on_exit_port, .serial = {{put, NULL}, {put, NULL}},
+        .reset_request = line, .shutdown_request = line, .debug_exit = on_exit_port, .debug_exit_port = 0x501, .debug_exit_size = 4, .serial = {{put, NULL}, {put, NULL}},
         .debug_console = {put, NULL}, .tsc_to_ns = tsc_to_ns, .cmdline = "quiet"};
     struct pc *pc = pc_new(&config, error, sizeof error);
     if (!pc)

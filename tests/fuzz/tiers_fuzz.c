@@ -50,7 +50,7 @@ static void run(const struct program *p, unsigned which, struct result *to)
     struct console console = {.pauses = tiers[which].pauses};
     struct machine_config config = {
         .ram_size = RAM, .tier = tier, .hot_threshold = tiers[which].hot, .stress = tiers[which].stress, .cpu = "x86-64-v2,+lzcnt,+bmi1,+aes", .raw_image = p->image, .raw_size = sizeof p->image, .raw_entry = p->base,
-        .raw_mode = p->mode == PROGRAM_16 ? 16 : 32, .debug_console = {console_put, &console}, .serial = {{nothing, NULL}, {nothing, NULL}}, .no_reboot = true,
+        .debug_exit_port = 0x501, .debug_exit_size = 4, .raw_mode = p->mode == PROGRAM_16 ? 16 : 32, .debug_console = {console_put, &console}, .serial = {{nothing, NULL}, {nothing, NULL}}, .no_reboot = true,
         .code_buffer_size = 4 << 20};
     const char *prefix = getenv("TIERS_TRACE");
     if (prefix) {

@@ -24,7 +24,7 @@ static bool setup(struct rig *r)
     const struct pc_config config = {
         .ram_size = RAM_SIZE, .ram = r->ram, .clock = &r->clock.clock, .start_time = 1767225600, .cpu_interrupt = {set_line, r, 0}, .cpu_nmi = {set_line, r, 1},
         .cpu_init = {set_line, r, 2}, .reset_request = {set_line, r, 3}, .shutdown_request = {set_line, r, 4}, .cpu_a20 = {set_line, r, 5}, .debug_exit = on_exit_port,
-        .serial = {{put, r}, {put, r}}, .debug_console = {put, r}, .tsc_to_ns = tsc_to_ns, .cmdline = "quiet"};
+        .debug_exit_port = 0x501, .debug_exit_size = 4, .serial = {{put, r}, {put, r}}, .debug_console = {put, r}, .tsc_to_ns = tsc_to_ns, .cmdline = "quiet"};
     r->pc = pc_new(&config, error, sizeof error);
     if (!CHECK(error, r->pc != NULL, true))
         return false;

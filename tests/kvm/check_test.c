@@ -54,7 +54,7 @@ static void run(char plant_at, enum machine_end wanted)
     int status = 0;
     FILE *trace = open_memstream(&report, &report_size);
     const struct machine_config config = {.ram_size = 4 << 20, .tier = TIER_TCG, .accel = &kvm_accel, .check_accel = true, .trace_file = trace, .raw_image = guest_begin,
-        .raw_size = (size_t)(guest_end - guest_begin), .raw_entry = 0x100000, .raw_mode = 32, .debug_console = {say, &r}};
+        .raw_size = (size_t)(guest_end - guest_begin), .raw_entry = 0x100000, .debug_exit_port = 0x501, .debug_exit_size = 4, .raw_mode = 32, .debug_console = {say, &r}};
     r.machine = machine_new(&config, error, sizeof error, &usage);
     CHECK(error, r.machine);
     if (!r.machine)

@@ -23,7 +23,7 @@ static struct machine *machine(const struct image *i, enum tier tier, size_t buf
     char error[256];
     bool usage;
     struct machine_config config = {.ram_size = 16 << 20, .tier = tier, .raw_image = i->bytes, .raw_size = i->size, .raw_entry = BASE,
-                                    .raw_mode = 32, .code_buffer_size = buffer, .hot_threshold = tier == TIER_TIERED ? 50 : 0};
+                                    .debug_exit_port = 0x501, .debug_exit_size = 4, .raw_mode = 32, .code_buffer_size = buffer, .hot_threshold = tier == TIER_TIERED ? 50 : 0};
     struct machine *m = machine_new(&config, error, sizeof error, &usage);
     if (!m) {
         printf("machine_new: %s\n", error);

@@ -106,7 +106,7 @@ static int run(enum tier tier)
     bool usage;
     int status = 0;
     struct machine_config config = {.ram_size = 16 << 20, .tier = tier, .raw_image = image, .raw_size = sizeof image,
-                                    .raw_entry = BASE, .raw_mode = 32, .start_stopped = true};
+                                    .raw_entry = BASE, .debug_exit_port = 0x501, .debug_exit_size = 4, .raw_mode = 32, .start_stopped = true};
     struct run r = {.machine = machine_new(&config, error, sizeof error, &usage)};
     if (!r.machine) {
         printf("machine_new: %s\n", error);

@@ -168,7 +168,7 @@ static bool run(enum mode mode, enum tier tier, uint64_t seed, unsigned *ends, u
     randomise(image + random_at, real ? 0x4000 : RANDOM_SIZE, seed);
     struct machine_config config = {
         .ram_size = 16 << 20, .tier = tier, .raw_image = image, .raw_size = random_at + RANDOM_SIZE, .raw_entry = real ? 0x10000 : 0x100000,
-        .raw_mode = real ? 16 : 32, .debug_console = {nothing, NULL}, .serial = {{nothing, NULL}, {nothing, NULL}}, .no_reboot = true,
+        .debug_exit_port = 0x501, .debug_exit_size = 4, .raw_mode = real ? 16 : 32, .debug_console = {nothing, NULL}, .serial = {{nothing, NULL}, {nothing, NULL}}, .no_reboot = true,
         .icount = true, .code_buffer_size = 1 << 20};
     struct machine *m = machine_new(&config, error, sizeof error, &usage);
     if (!m) {

@@ -265,7 +265,7 @@ static long run(const struct test *t, unsigned tier, unsigned pause_us, unsigned
     memcpy(image, t->begin, (size_t)(t->end - t->begin));
     memcpy(image + 4, &count, 4);
     struct machine_config config = {.ram_size = RAM, .tier = tiers[tier].tier, .hot_threshold = HOT, .raw_image = image, .raw_size = sizeof image,
-                                    .raw_entry = BASE, .raw_mode = 32, .no_reboot = true, .debug_console = {begin, &r}, .code_buffer_size = 4 << 20};
+                                    .raw_entry = BASE, .debug_exit_port = 0x501, .debug_exit_size = 4, .raw_mode = 32, .no_reboot = true, .debug_console = {begin, &r}, .code_buffer_size = 4 << 20};
     struct machine *m = machine_new(&config, error, sizeof error, &usage);
     if (!m) {
         printf("machine_new: %s\n", error);

@@ -81,7 +81,7 @@ static bool start(struct run *r)
     r->image[g->letter - g->begin] = (uint8_t)r->letter;
     struct machine_config config = {
         .ram_size = 16 << 20, .tier = r->tier, .cpu = r->cpu, .raw_image = r->image, .raw_size = (size_t)(g->end - g->begin),
-        .raw_entry = g->at, .raw_mode = g->mode, .debug_console = {put, r},
+        .raw_entry = g->at, .debug_exit_port = 0x501, .debug_exit_size = 4, .raw_mode = g->mode, .debug_console = {put, r},
     };
     r->machine = machine_new(&config, error, sizeof error, &usage);
     if (!r->machine)

@@ -108,7 +108,7 @@ static struct machine_config config_of(struct rig *r, enum tier tier)
 {
     return (struct machine_config){
         .ram_size = 4 << 20, .tier = tier, .icount = true, .hot_threshold = 300, .raw_image = guest_begin, .raw_size = (size_t)(guest_end - guest_begin),
-        .raw_entry = 0x100000, .raw_mode = 32, .debug_console = {put, r}, .serial = {{put_serial, r}},
+        .raw_entry = 0x100000, .debug_exit_port = 0x501, .debug_exit_size = 4, .raw_mode = 32, .debug_console = {put, r}, .serial = {{put_serial, r}},
     };
 }
 

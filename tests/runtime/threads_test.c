@@ -102,7 +102,7 @@ static bool run(enum tier tier)
     pthread_t thread;
     struct machine_config config = {
         .ram_size = 16 << 20, .tier = tier, .raw_image = guest_begin, .raw_size = (size_t)(guest_end - guest_begin),
-        .raw_entry = 0x100000, .raw_mode = 32, .debug_console = {put, &r}, .serial = {{nothing, NULL}, {nothing, NULL}},
+        .raw_entry = 0x100000, .debug_exit_port = 0x501, .debug_exit_size = 4, .raw_mode = 32, .debug_console = {put, &r}, .serial = {{nothing, NULL}, {nothing, NULL}},
     };
     r.machine = machine_new(&config, error, sizeof error, &usage);
     if (!r.machine) {

@@ -28,9 +28,14 @@ def text(path):
     return content(path).decode(errors="replace")
 
 
+def with_exit(args):
+    """The guests end through isa-debug-exit, which is not there by itself."""
+    return args if "-device" in args else ("-device", "isa-debug-exit", *args)
+
+
 def run(*args, input="", timeout=SECONDS, **more):
     """To its end: status, standard output, standard error."""
-    r = subprocess.run([TIERCE, *args], input=input, capture_output=True, text=True, errors="replace", timeout=timeout, **more)
+    r = subprocess.run([TIERCE, *with_exit(args)], input=input, capture_output=True, text=True, errors="replace", timeout=timeout, **more)
     return r.returncode, r.stdout, r.stderr
 
 
@@ -74,6 +79,7 @@ class Process:
 
     def __init__(self, *args, terminal=False, program=TIERCE, **more):
         self.master = None
+        args = with_exit(args) if program == TIERCE else args
         if terminal:
             self.master, slave = pty.openpty()
             self.slave = slave

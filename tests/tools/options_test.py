@@ -112,6 +112,15 @@ class Taken(unittest.TestCase):
         status, out, err = status_of("-kernel", "/none", "-kernel", TALK)
         self.assertEqual((status, out), (3, "ready\n"), err)
 
+    def test_debug_exit_only_if_asked_for(self):
+        """As QEMU has it: nothing answers at its port without -device."""
+        for there, args in [(False, ["-device", "isa-debug-exit,iobase=0xf4"]), (True, ["-device", "isa-debug-exit"])]:
+            status, out, err = run(*QUIT, *args, "-monitor", "stdio", "-serial", "null", input="o/b 0x501 0x11\nquit\n")
+            self.assertEqual((status, err), (0x23 if there else 0, ""))
+        with subprocess.Popen([TIERCE, *QUIT, "-monitor", "stdio", "-serial", "null"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as p:
+            p.communicate(b"o/b 0x501 0x11\nquit\n", SECONDS)
+            self.assertEqual(p.returncode, 0)
+
     def test_debug_exit_elsewhere(self):
         status, out, err = run(*QUIT, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-monitor", "stdio", "-serial", "null", input="o/b 0xf4 0x11\n")
         self.assertEqual(status, 0x23, err)

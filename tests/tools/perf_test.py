@@ -123,7 +123,7 @@ class Code(Case):
 
     def run_traced(self, *args):
         """The guest's instructions by address, its blocks' host code by address, and the process's number."""
-        with subprocess.Popen([TIERCE, *self.GUEST, "-d", "in_asm,out_asm", "-D", self.path("log"), *args]) as p:
+        with subprocess.Popen([TIERCE, *with_exit(self.GUEST), "-d", "in_asm,out_asm", "-D", self.path("log"), *args]) as p:
             self.addCleanup(lambda: os.path.exists("/tmp/perf-%d.map" % p.pid) and os.unlink("/tmp/perf-%d.map" % p.pid))
             self.assertEqual(p.wait(SECONDS), 0x55)
         log = text(self.path("log"))
@@ -249,7 +249,7 @@ class Code(Case):
         """A gdb that debugs the emulator finds the functions of regions."""
         gdb = ["gdb", "-nx", "-batch", "-iex", "set debuginfod enabled off", "-ex", "set env ASAN_OPTIONS=detect_leaks=0", "-ex", "handle SIGSEGV nostop noprint pass",
                "-ex", "break regions_free", "-ex", "run", "-ex", "info functions ^region_work"]
-        r = subprocess.run([*gdb, "--args", TIERCE, *self.GUEST, "--tier=llvm", "--symbols", guest("gdb"), "--gdb-jit"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS * 3)
+        r = subprocess.run([*gdb, "--args", TIERCE, *with_exit(self.GUEST), "--tier=llvm", "--symbols", guest("gdb"), "--gdb-jit"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS * 3)
         self.assertIn("hit Breakpoint 1", r.stdout, r.stderr)
         self.assertRegex(r.stdout, r"(?m)^0x0000[0-9a-f]{12}  region_work(\+0x6)?$")
 

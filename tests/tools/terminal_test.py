@@ -115,7 +115,7 @@ class Input(unittest.TestCase):
         with tempfile.TemporaryFile() as f:
             f.write(b"abcdefghijklmnoq")
             f.seek(0)
-            r = subprocess.run([TIERCE, *TALK], stdin=f, capture_output=True, timeout=SECONDS)
+            r = subprocess.run([TIERCE, *with_exit(TALK)], stdin=f, capture_output=True, timeout=SECONDS)
         self.assertEqual(r.returncode, 3)
         self.assertEqual(r.stdout, b"ready\n" + b"".join(b"[%c]" % c for c in b"abcdefghijklmno"))
 
@@ -127,7 +127,7 @@ class Input(unittest.TestCase):
         self.assertEqual(out, "ready\n" + "".join("[%s]" % c for c in sent))
 
     def ends_without(self, **how):
-        p = subprocess.Popen([TIERCE, *TALK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
+        p = subprocess.Popen([TIERCE, *with_exit(TALK)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
         r = Reader(p.stdout.fileno())
         r.expect("ready")
         time.sleep(0.1)
@@ -187,7 +187,7 @@ class Input(unittest.TestCase):
 
 class Output(unittest.TestCase):
     def test_closed_pipe(self):
-        p = subprocess.Popen([TIERCE, *TALK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p = subprocess.Popen([TIERCE, *with_exit(TALK)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         Reader(p.stdout.fileno()).expect("ready")
         p.stdout.close()
         p.stdin.write(b"abcdefq")
@@ -219,7 +219,7 @@ class Output(unittest.TestCase):
 
     def test_full_disk(self):
         with open("/dev/full", "w") as full:
-            r = subprocess.run([TIERCE, *TALK], input=b"q", stdout=full, stderr=subprocess.DEVNULL, timeout=SECONDS)
+            r = subprocess.run([TIERCE, *with_exit(TALK)], input=b"q", stdout=full, stderr=subprocess.DEVNULL, timeout=SECONDS)
         self.assertEqual(r.returncode, 3)
 
 
