@@ -102,6 +102,7 @@ struct x86_cpu {
     const struct x86_model *model;
     const struct x86_bus *bus;
     void *bus_ctx;
+    bool stepped;             /* a debugger steps: REP ends after each element, as with TF */
     uint64_t lacked[16];      /* reserved for counters of #UD by name: see x86_lacked */
 };
 

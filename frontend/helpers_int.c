@@ -284,7 +284,7 @@ static uint64_t run_compare(const struct rep *r, const uint8_t *from, const uint
 static uint64_t rep_run(const struct rep *r, uint64_t n, bool *stop)
 {
     uint64_t low_from = 0, low_to = 0;
-    if (r->s->mode & (X86_MODE_DEBUG | X86_MODE_TF | X86_MODE_AC))
+    if (r->s->mode & (X86_MODE_DEBUG | X86_MODE_TF | X86_MODE_AC) || r->cpu->stepped)
         return 0;
     if (n > BATCH / r->size)
         n = BATCH / r->size;
@@ -372,7 +372,7 @@ static bool rep_few(struct x86_cpu *cpu, uint64_t what)
     unsigned size = what & X86_STRING_SIZE;
     uint64_t n = s->gpr[X86_RCX], from = s->gpr[X86_RSI], to = s->gpr[X86_RDI];
     bool moves = !(what & IR_MOVES_FILL);
-    if (n - 1 >= FEW || !(what & IR_MOVES_PLAIN) || s->eflags & X86_EFLAGS_DF)
+    if (n - 1 >= FEW || !(what & IR_MOVES_PLAIN) || s->eflags & X86_EFLAGS_DF || cpu->stepped)
         return false;
     unsigned bytes = (unsigned)n * size, got = bytes;
     if ((to & (PAGE - 1)) + bytes > PAGE || (moves && (from & (PAGE - 1)) + bytes > PAGE))
@@ -405,7 +405,7 @@ static uint64_t rep(struct x86_cpu *cpu, uint64_t what)
         if (cpu->state.faulted || !rep_step(&r, &stop))
             return 0;
         slow++;
-        if (cpu->state.mode & X86_MODE_TF || cpu->state.debug_hits) /* a trap after each (SDM 3B 17.3.1.4) */
+        if (x86_by_elements(cpu))
             return reg_masked(&r, X86_RCX) && !stop;
     }
     return 0;

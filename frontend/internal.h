@@ -187,6 +187,8 @@ bool x86_seg_write(struct x86_cpu *, enum x86_seg, uint64_t offset, unsigned siz
 static inline bool x86_mem_read(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access, uint64_t *to) { *to = 0; return cpu->bus->read(cpu, linear, size, access | IR_READ, to); }
 static inline bool x86_mem_write(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access, uint64_t v) { return cpu->bus->write(cpu, linear, size, access | IR_WRITE, &v); }
 static inline bool x86_is_canonical(uint64_t a) { return (uint64_t)((int64_t)(a << 16) >> 16) == a; }
+/* A REP ends after one element: a trap is due (SDM 3B 17.3.1.4). */
+static inline bool x86_by_elements(const struct x86_cpu *cpu) { return cpu->state.mode & X86_MODE_TF || cpu->state.debug_hits || cpu->stepped; }
 static inline bool x86_code64(const struct x86_cpu *cpu) { return (cpu->state.mode & X86_MODE_CODE) == X86_MODE_CODE64; }
 
 #endif

@@ -573,7 +573,7 @@ X86_HELPER_FN(io_string)
         if (!io_string_once(c86, a, size, bits, (enum x86_seg)(b >> 16 & 0xff)))
             return 0;
         index_put(count, *count - 1, bits);
-        if (s->mode & X86_MODE_TF || s->debug_hits) /* a trap after each (SDM 3B 17.3.1.4) */
+        if (x86_by_elements(c86))
             return (*count & index_mask(bits)) != 0;
     }
     return 0;

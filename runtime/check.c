@@ -171,6 +171,7 @@ void check_begin(struct vcpu *v, enum vcpu_action action, unsigned vector)
     close_all(c);
     pages_forget(c);
     c->before = check_state_of(v);
+    c->side[CHECK_REFERENCE].v->cpu.stepped = v->cpu.stepped;
     c->action = action;
     c->vector = vector;
     state_take(c->side[CHECK_REFERENCE].v, &c->before);

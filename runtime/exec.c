@@ -425,6 +425,7 @@ static void sti_shadow(struct vcpu *v, bool something_waits)
 static void run(struct vcpu *v, struct tb **last, int *exit)
 {
     struct machine *m = v->machine;
+    v->cpu.stepped = m->debug.step;
     if (machine_counts(m))
         icount_begin(v);
     if (m->check)

@@ -199,6 +199,21 @@ class Packets(WithGuest):
     def pc(self):
         return int.from_bytes(bytes.fromhex(self.ask("p10")), "little")
 
+    def test_step_over_rep(self):
+        """Each element is a step, as with TF; and the end of the count is one more."""
+        for how in [["--tier=interp"], ["--tier=tcg"], ["--tier=tcg", "--check=interp"]]:
+            with self.subTest(how=how):
+                self.connect(*how)
+                ask, rep = self.ask, AT["copy_here"] - 2
+                self.assertEqual((ask("Z0,%x,1" % rep), ask("c"), ask("z0,%x,1" % rep)), ("OK", "T05thread:01;", "OK"))
+                for left in range(63, -1, -1):
+                    self.assertEqual(ask("s"), "T05thread:01;")
+                    self.assertEqual((self.pc(), int.from_bytes(bytes.fromhex(ask("p2")), "little")), (rep if left else AT["copy_here"], left))
+                    self.assertEqual(ask("m%x,2" % (AT["filled"] + 63 - left)), "5a00" if left else "5a" + ask("m%x,1" % (AT["filled"] + 64)))
+                self.s.send("$k#6b")
+                self.assertEqual(self.p.wait(), 0)
+                self.doCleanups()
+
     def ticks(self, at):
         return int.from_bytes(bytes.fromhex(self.ask("m%x,4" % at)), "little")
 
