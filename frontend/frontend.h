@@ -112,6 +112,8 @@ void x86_reset(struct x86_cpu *, enum x86_reset_kind);
 void x86_mode_update(struct x86_cpu *);   /* derives state.mode; call after any change it depends on */
 uint32_t x86_eflags_get(const struct x86_state *);
 void x86_eflags_set(struct x86_state *, uint32_t value, uint32_t mask); /* mask: bits that may change */
+/* MOV to a segment register, POP, LDS..: all checks; false: a fault is pending, nothing changed. */
+bool x86_segment_load(struct x86_cpu *, enum x86_seg, uint16_t selector);
 /* Of a state from outside: NULL, or the name of a field whose value no CPU of the cpu's model can have. */
 const char *x86_state_check(const struct x86_cpu *cpu, const struct x86_state *);
 void x86_state_print(FILE *, const struct x86_state *); /* `info registers` */

@@ -332,7 +332,7 @@ X86_HELPER_FN(ltr)
 /* a: segment, b: selector. */
 X86_HELPER_FN(segment_load)
 {
-    segment_load(cpu, (enum x86_seg)a, (uint16_t)b);
+    x86_segment_load(cpu, (enum x86_seg)a, (uint16_t)b);
     return 0;
 }
 

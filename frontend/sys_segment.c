@@ -155,7 +155,7 @@ static bool load_data(struct x86_cpu *cpu, enum x86_seg seg, uint16_t selector)
     return true;
 }
 
-bool segment_load(struct x86_cpu *cpu, enum x86_seg seg, uint16_t selector)
+bool x86_segment_load(struct x86_cpu *cpu, enum x86_seg seg, uint16_t selector)
 {
     struct x86_state *s = &cpu->state;
     if (!(s->cr0 & X86_CR0_PE) || s->eflags & X86_EFLAGS_VM)

@@ -119,7 +119,7 @@ static bool load_segments(struct x86_cpu *cpu, const struct image *im, bool vm)
         return false;
     static const uint8_t data[] = {2, 0, 3, 4, 5}; /* SS first */
     for (unsigned i = 0; i < 5; i++)
-        if (!segment_load(cpu, seg_order[data[i]], (uint16_t)im->seg[data[i]])) {
+        if (!x86_segment_load(cpu, seg_order[data[i]], (uint16_t)im->seg[data[i]])) {
             if (s->fault_vector == X86_GP)
                 s->fault_vector = X86_TS;
             return false;

@@ -43,8 +43,6 @@ bool desc_set_busy(struct x86_cpu *, struct desc *, bool busy);
 void segment_set(struct x86_state *, enum x86_seg, uint16_t selector, const struct desc *);
 void segment_set_null(struct x86_state *, enum x86_seg, uint16_t selector);
 void segment_set_real(struct x86_state *, enum x86_seg, uint16_t selector);
-/* MOV to Sreg, POP, LDS..: all checks; false: fault pending, nothing changed. */
-bool segment_load(struct x86_cpu *, enum x86_seg, uint16_t selector);
 /* After a return to an outer level: DS, ES, FS, GS that may not be used there become null. */
 void segments_drop_inner(struct x86_state *);
 static inline bool fault_code(struct x86_cpu *cpu, unsigned vector, uint32_t error) { return x86_raise_error(cpu, vector, error), false; }

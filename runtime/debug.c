@@ -278,3 +278,39 @@ bool machine_debug_write(struct machine *m, uint64_t address, bool physical, con
 {
     return debug_memory(m, address, physical, (uint8_t *)(uintptr_t)from, size, true);
 }
+
+/* --- Segment registers: on a copy of the CPU, whose faults are nobody's */
+static bool copy_access(struct x86_cpu *cpu, bool ok)
+{
+    if (!ok)
+        x86_raise(cpu, X86_PF);
+    return ok;
+}
+static bool copy_read(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access, void *to)
+{
+    (void)access;
+    return copy_access(cpu, machine_debug_read(cpu->bus_ctx, linear, false, to, size));
+}
+static bool copy_write(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access, const void *from)
+{
+    (void)access;
+    return copy_access(cpu, machine_debug_write(cpu->bus_ctx, linear, false, from, size));
+}
+static void copy_mode_changed(struct x86_cpu *cpu) { (void)cpu; }
+
+bool machine_segment_load(struct machine *m, enum x86_seg seg, uint16_t selector)
+{
+    static const struct x86_bus bus = {.read = copy_read, .write = copy_write, .mode_changed = copy_mode_changed};
+    struct x86_state *s = &m->vcpu->cpu.state;
+    struct x86_cpu copy = m->vcpu->cpu;
+    bool is_protected = s->mode & X86_MODE_PE && !(s->mode & X86_MODE_VM);
+    copy.bus = &bus;
+    copy.state.ferr = 0;
+    if ((seg == X86_CS && is_protected) || !x86_segment_load(&copy, seg, selector))
+        return false;
+    s->seg_sel[seg] = copy.state.seg_sel[seg];
+    s->seg_base[seg] = copy.state.seg_base[seg];
+    s->seg_limit[seg] = copy.state.seg_limit[seg];
+    s->seg_attr[seg] = copy.state.seg_attr[seg];
+    return true;
+}

@@ -109,6 +109,8 @@ void machine_stats_print(struct machine *, FILE *, bool json);
  * machines only.  False: some of it is mapped nowhere (then some of it may have been copied). */
 bool machine_debug_read(struct machine *, uint64_t address, bool physical, void *to, size_t size);
 bool machine_debug_write(struct machine *, uint64_t address, bool physical, const void *from, size_t size);
+/* Loads a segment register as MOV to it does in the guest; false: that would fault, or it is CS in protected mode. */
+bool machine_segment_load(struct machine *, enum x86_seg, uint16_t selector);
 
 void machine_print_devices(struct machine *, FILE *); /* `info qtree`: each device's state */
 

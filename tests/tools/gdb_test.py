@@ -214,6 +214,20 @@ class Packets(WithGuest):
                 self.assertEqual(self.p.wait(), 0)
                 self.doCleanups()
 
+    def test_segments(self):
+        """In protected mode a selector loads its descriptor, or is refused as the guest's MOV would be."""
+        CS, SS, DS, FS, FS_BASE = "P12", "P13", "P14", "P16", "p39"
+        self.connect()
+        ask = self.ask
+        self.assertEqual((ask("Z1,%x,1" % AT["loop64"]), ask("c")), ("OK", "T05thread:01;"))
+        self.assertEqual(ask(FS_BASE), "10325476fe000000")
+        self.assertEqual((ask(FS + "=10000000"), ask(FS.lower()), ask(FS_BASE)), ("OK", "10000000", "0" * 16))
+        self.assertEqual((ask(DS + "=00000000"), ask(DS.lower()), ask(SS + "=10000000")), ("OK", "00000000", "OK"))
+        # Beyond the GDT; not writable, or of another privilege, for SS; CS.
+        self.assertEqual((ask(FS + "=18000000"), ask(SS + "=08000000"), ask(SS + "=13000000"), ask(CS + "=10000000")), ("E22",) * 4)
+        self.assertEqual((ask(FS.lower()), ask(SS.lower()), ask(CS.lower())), ("10000000", "10000000", "08000000"))
+        self.assertEqual(ask("s"), "T05thread:01;")
+
     def ticks(self, at):
         return int.from_bytes(bytes.fromhex(self.ask("m%x,4" % at)), "little")
 

@@ -122,7 +122,7 @@ static bool set_one(struct gdb *g, unsigned n, const char *text, size_t length)
 {
     uint8_t value[GDB_REGISTER_BYTES] = {0};
     unsigned size = gdb_register_size(g->is64, n);
-    return size && length >= 2 * (size_t)size && from_hex(value, text, size) && gdb_register_set(&machine_cpu(g->machine)->state, g->is64, n, value);
+    return size && length >= 2 * (size_t)size && from_hex(value, text, size) && gdb_register_set(g->machine, g->is64, n, value);
 }
 
 static void set_all(struct gdb *g, const char *text)

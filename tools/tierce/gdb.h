@@ -15,7 +15,7 @@ enum { GDB_REGISTER_BYTES = 16 };
 unsigned gdb_register_count(bool is64);
 unsigned gdb_register_get(const struct x86_state *, bool is64, unsigned number, uint8_t value[GDB_REGISTER_BYTES]); /* its size, 0: there is none */
 unsigned gdb_register_size(bool is64, unsigned number);
-bool gdb_register_set(struct x86_state *, bool is64, unsigned number, const uint8_t *value); /* false: it cannot be written so */
+bool gdb_register_set(struct machine *, bool is64, unsigned number, const uint8_t *value); /* false: it cannot be written so */
 /* The target description, as text to be freed; NULL: out of memory. */
 char *gdb_description(bool is64);
 

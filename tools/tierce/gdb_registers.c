@@ -138,27 +138,22 @@ unsigned gdb_register_get(const struct x86_state *s, bool is64, unsigned number,
     return bits_of(r, is64) / 8;
 }
 
-/* In protected mode a selector comes with a descriptor, which only the guest can load. */
-static bool selector_set(struct x86_state *s, unsigned segment, uint16_t selector)
+/* What is there stays, hidden part and all: gdb writes all registers to change one. */
+static bool selector_set(struct machine *m, enum x86_seg segment, uint16_t selector)
 {
-    if (selector == s->seg_sel[segment])
-        return true;
-    if (s->mode & X86_MODE_PE && !(s->mode & X86_MODE_VM))
-        return false;
-    s->seg_sel[segment] = selector;
-    s->seg_base[segment] = (uint64_t)selector << 4;
-    return true;
+    return selector == machine_cpu(m)->state.seg_sel[segment] || machine_segment_load(m, segment, selector);
 }
 
-bool gdb_register_set(struct x86_state *s, bool is64, unsigned number, const uint8_t *value)
+bool gdb_register_set(struct machine *m, bool is64, unsigned number, const uint8_t *value)
 {
+    struct x86_state *s = &machine_cpu(m)->state;
     const struct reg *r = find(is64, number);
     uint32_t low;
     if (!r)
         return false;
     memcpy(&low, value, 4);
     if (r->kind == SELECTOR)
-        return selector_set(s, r->index, (uint16_t)low);
+        return selector_set(m, r->index, (uint16_t)low);
     if (r->kind == PLAIN) {
         memcpy((char *)s + r->offset, value, bits_of(r, is64) / 8);
         s->mxcsr &= 0xffff;
