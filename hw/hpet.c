@@ -20,13 +20,14 @@ static uint64_t counter(const struct hpet *h)
 }
 
 static bool legacy(const struct hpet *h) { return h->config & 2; }
+static bool replaces(const struct timer *t) { return legacy(t->hpet) && t->index < 2; }
 static int pin_of(const struct timer *t)
 {
-    if (legacy(t->hpet) && t->index < 2)
+    if (replaces(t))
         return t->index ? 8 : 0;    /* route() knows that legacy 0 is IRQ 0 */
     return (int)(t->config >> 9 & 31);
 }
-static bool routed(const struct timer *t) { return (legacy(t->hpet) && t->index < 2) || T_ROUTES >> 32 >> pin_of(t) & 1; }
+static bool routed(const struct timer *t) { return replaces(t) || T_ROUTES >> 32 >> pin_of(t) & 1; }
 
 static void line(struct timer *t, int level)
 {
@@ -45,7 +46,7 @@ static void update_level(struct timer *t)
 /* Before its route changes: what was held high there is let go. */
 static void release(struct timer *t)
 {
-    if (t->config & T_LEVEL && t->hpet->status >> t->index & 1)
+    if (t->config & T_LEVEL ? t->hpet->status >> t->index & 1 : replaces(t))
         line(t, 0);
 }
 
@@ -81,7 +82,7 @@ static void on_alarm(void *ctx)
     if (!(t->config & T_LEVEL))
         line(t, 0);
     line(t, 1);
-    if (!(t->config & T_LEVEL))
+    if (!(t->config & T_LEVEL) && !replaces(t)) /* an 8259 wants an edge's line high until it is acknowledged (8259A, edge triggered mode) */
         line(t, 0);
 }
 

@@ -137,7 +137,9 @@ static void legacy(void)
     CHECK("0 is IRQ 0", rises(&r.lines[0]), 1);
     CHECK("1 is IRQ 8", rises(&r.lines[8]), 1);
     CHECK("not by its route", rises(&r.lines[20]), 0);
+    CHECK("an edge stays for the 8259", r.lines[0].level & r.lines[8].level, 1);
     wr(r.d, CONFIG, 4, 1);
+    CHECK("and is let go", r.lines[0].level | r.lines[8].level, 0);
     wr(r.d, T0 + CMP, 4, rd(r.d, COUNTER, 4) + 100);
     advance(&r.clock, 100000);
     CHECK("no route, no interrupt", rises(&r.lines[0]), 0);

@@ -114,6 +114,24 @@ static void timer_to_both(void)
     teardown(&r);
 }
 
+static void hpet_to_pic(void)
+{
+    struct rig r;
+    if (!setup(&r))
+        return;
+    program_pic(&r);
+    out(&r, 0x21, 1, (uint8_t)~1);
+    poke(&r, PC_HPET + 0x10, 4, 3);
+    poke(&r, PC_HPET + 0x100, 4, 0x4c); /* periodic */
+    poke(&r, PC_HPET + 0x108, 8, 100000);
+    for (unsigned i = 0; i < 3; i++) {
+        advance(&r.clock, 1000000);
+        CHECK("HPET timer 0 by the PIC", pc_interrupt_take(r.pc), 0x20);
+        out(&r, 0x20, 1, 0x20);
+    }
+    teardown(&r);
+}
+
 static void level_to_ioapic(void)
 {
     struct rig r;
@@ -374,6 +392,7 @@ int main(void)
     shown();
     uart_to_pic();
     timer_to_both();
+    hpet_to_pic();
     level_to_ioapic();
     isa_pins();
     memory_map();
