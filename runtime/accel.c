@@ -117,6 +117,7 @@ bool accel_loop(struct vcpu *v)
     struct x86_state *s = &v->cpu.state;
     for (;;) {
         if (__atomic_exchange_n(&s->stop, 0, __ATOMIC_SEQ_CST) || atomic_load(&m->requests)) {
+            clock_serve(m);
             if (!handover_serve(v))
                 return false;
             if (atomic_load(&m->requests)) {
@@ -149,7 +150,7 @@ void machine_port(struct machine *m, bool write, uint16_t port, unsigned size, u
     uint8_t *at = data;
     v->stats.port_io += count;
     enum stats_clock before = stats_enter(v, STATS_devices);
-    pthread_mutex_lock(&m->lock);
+    machine_access_begin(m);
     for (; count; count--, at += size) {
         uint32_t value = 0;
         if (write) {
@@ -161,7 +162,7 @@ void machine_port(struct machine *m, bool write, uint16_t port, unsigned size, u
             memcpy(at, &value, size);
         }
     }
-    pthread_mutex_unlock(&m->lock);
+    machine_access_end(m);
     stats_enter(v, before);
 }
 
@@ -197,7 +198,7 @@ void machine_device(struct machine *m, bool write, uint64_t physical, unsigned s
     uint64_t value = 0;
     m->vcpu->stats.mmio++;
     enum stats_clock before = stats_enter(m->vcpu, STATS_devices);
-    pthread_mutex_lock(&m->lock);
+    machine_access_begin(m);
     if (write) {
         memcpy(&value, data, size);
         space_write(pc_memory(m->pc), physical, size, value);
@@ -205,6 +206,6 @@ void machine_device(struct machine *m, bool write, uint64_t physical, unsigned s
         value = space_read(pc_memory(m->pc), physical, size);
         memcpy(data, &value, size);
     }
-    pthread_mutex_unlock(&m->lock);
+    machine_access_end(m);
     stats_enter(m->vcpu, before);
 }

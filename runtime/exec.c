@@ -452,6 +452,7 @@ static bool vcpu_loop(struct vcpu *v)
             icount_alarms(m);
         if (__atomic_exchange_n(&s->stop, 0, __ATOMIC_SEQ_CST) || atomic_load(&m->requests)) {
             last = NULL;
+            clock_serve(m);
             if (!handover_serve(v) || (atomic_load(&m->requests) && !vcpu_serve_requests(v)))
                 return false;
         }
@@ -501,10 +502,12 @@ void *vcpu_thread(void *arg)
     softmmu_mode(v);
     stats_thread_begin(v);
     sample_begin(v);
+    clock_timer_begin(v->machine);
     while (v->machine->config.tier == TIER_KVM && accel_is_due(v) ? accel_loop(v) : vcpu_loop(v))
         ;
     if (v->machine->check)
         check_finish(v->machine->check);
+    clock_timer_end(v->machine);
     sample_end(v);
     stats_thread_end(v);
     signals_thread_end();

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <poll.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #define PAGE 4096ull
 #define PAGE_MASK (~(PAGE - 1))
@@ -231,6 +232,9 @@ struct machine {
     bool parked, ended;
     enum machine_end end; int exit_status;
     uint64_t clock_base, paused_at; bool paused;
+    uint64_t access_ns;             /* the devices' time while the guest has access to one; 0: it passes */
+    bool has_timer; timer_t timer; uint64_t timer_at; /* of the host's, for alarms; when it goes off, or UINT64_MAX */
+    atomic_bool alarms_due;         /* the vCPU's thread is to look */
     uint64_t icount_ns;             /* virtual time under icount */
     uint64_t random;                /* state of its generator */
     bool owns_trace_file;
@@ -544,6 +548,13 @@ void machine_clock_init(struct machine *);
 uint64_t machine_now(struct machine *);
 uint64_t machine_host_ns(void);
 void machine_clock_pause(struct machine *, bool pause);
+void clock_timer_begin(struct machine *);   /* on the vCPU's thread */
+void clock_timer_end(struct machine *);
+void clock_alarms_due(struct machine *);    /* maybe; or the clock has jumped.  Any thread, a signal's handler too */
+void clock_serve(struct machine *);         /* in the loops, when asked to stop: runs alarms that are due */
+/* Around what the guest asks of a device, on the vCPU's thread: locks, and all that was due by now has happened. */
+void machine_access_begin(struct machine *);
+void machine_access_end(struct machine *);
 
 /* signal.c */
 bool signals_install(char *error, size_t size);

@@ -77,19 +77,19 @@ static uint64_t bus_apic_read(struct x86_cpu *cpu, uint32_t msr)
 {
     struct machine *m = machine_of(cpu);
     uint64_t value = 0;
-    pthread_mutex_lock(&m->lock);
+    machine_access_begin(m);
     if (!lapic_msr_read(pc_lapic(m->pc), msr, &value))
         x86_raise_error(cpu, X86_GP, 0);
-    pthread_mutex_unlock(&m->lock);
+    machine_access_end(m);
     return value;
 }
 
 static bool bus_apic_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
 {
     struct machine *m = machine_of(cpu);
-    pthread_mutex_lock(&m->lock);
+    machine_access_begin(m);
     bool ok = lapic_msr_write(pc_lapic(m->pc), msr, value);
-    pthread_mutex_unlock(&m->lock);
+    machine_access_end(m);
     if (ok && msr == 0x1b) /* IA32_APIC_BASE: the registers may lie elsewhere now */
         softmmu_flush(cpu, X86_FLUSH_ALL, 0);
     return ok;
@@ -412,6 +412,7 @@ void machine_reset_now(struct machine *m)
     if (m->check)
         check_stale(m->check);
     softmmu_mode(m->vcpu);
+    clock_alarms_due(m); /* what asked the vCPU to stop for them was reset */
 }
 
 static struct vcpu *vcpu_new(struct machine *m)
@@ -595,7 +596,10 @@ static bool is_watched(struct machine *m, const struct watch *w)
     return found;
 }
 
-/* Sleeps until a descriptor is ready, the next alarm is due, or somebody wakes us. */
+/* clock.c; counted time is the vCPU's alone. */
+static bool alarms_are_ours(const struct machine *m) { return !m->has_timer && !m->config.icount && !m->paused; }
+
+/* Sleeps until a descriptor is ready or somebody wakes us, or where alarms are run here, until the next is due. */
 static void main_loop_once(struct machine *m)
 {
     struct pollfd fds[1 + sizeof m->watches / sizeof *m->watches];
@@ -603,8 +607,8 @@ static void main_loop_once(struct machine *m)
     pthread_mutex_lock(&m->lock);
     unsigned n = m->watch_count;
     memcpy(watches, m->watches, sizeof watches);
-    uint64_t deadline = m->config.icount || m->paused ? UINT64_MAX : clock_next_deadline(&m->clock);
-    uint64_t now = deadline == UINT64_MAX ? 0 : machine_now(m); /* counted time is the vCPU's alone */
+    uint64_t deadline = alarms_are_ours(m) ? clock_next_deadline(&m->clock) : UINT64_MAX;
+    uint64_t now = deadline == UINT64_MAX ? 0 : machine_now(m);
     pthread_mutex_unlock(&m->lock);
     fds[0] = (struct pollfd){m->wake_fd, POLLIN, 0};
     for (unsigned i = 0; i < n; i++)
@@ -617,7 +621,7 @@ static void main_loop_once(struct machine *m)
     if (fds[0].revents)
         drain(m->wake_fd);
     pthread_mutex_lock(&m->lock);
-    if (!m->config.icount && !m->paused)
+    if (alarms_are_ours(m))
         clock_run_alarms(&m->clock);
     pthread_mutex_unlock(&m->lock);
     debug_tell(m);

@@ -307,9 +307,9 @@ uint64_t softmmu_device_read(struct vcpu *v, uint64_t physical, unsigned size)
 {
     v->stats.mmio++;
     enum stats_clock before = stats_enter(v, STATS_devices);
-    pthread_mutex_lock(&v->machine->lock);
+    machine_access_begin(v->machine);
     uint64_t value = space_read(pc_memory(v->machine->pc), physical, size);
-    pthread_mutex_unlock(&v->machine->lock);
+    machine_access_end(v->machine);
     stats_enter(v, before);
     return value;
 }
@@ -318,9 +318,9 @@ void softmmu_device_write(struct vcpu *v, uint64_t physical, unsigned size, uint
 {
     v->stats.mmio++;
     enum stats_clock before = stats_enter(v, STATS_devices);
-    pthread_mutex_lock(&v->machine->lock);
+    machine_access_begin(v->machine);
     space_write(pc_memory(v->machine->pc), physical, size, value);
-    pthread_mutex_unlock(&v->machine->lock);
+    machine_access_end(v->machine);
     stats_enter(v, before);
 }
 

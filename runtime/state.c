@@ -326,6 +326,7 @@ static void commit(const struct loading *l)
     atomic_store(&m->interrupt_level, (int)rest.interrupt_level);
     if (m->check)
         check_stale(m->check);
+    clock_alarms_due(m);
     vcpu_kick(m);
 }
 
