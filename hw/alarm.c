@@ -1,4 +1,5 @@
-/* Alarms on a virtual clock: a list sorted by deadline, and where that is equal in the order in which they were set; owned by the clock. */
+/* Alarms on a virtual clock: a list sorted by deadline, and where that is equal in the order in which they were set; owned by the clock.
+ * And what periodic ones owe. */
 #include "hw/hw.h"
 
 void alarm_init(struct alarm *a, struct clock *clock, void (*fire)(void *), void *ctx)
@@ -61,4 +62,42 @@ void clock_run_alarms(struct clock *clock)
         alarm_cancel(a);
         a->fire(a->ctx);
     }
+}
+
+/* --- Debts */
+enum { DEBT_PACE = 8 };
+#define DEBT_LEAST_NS 10000u /* as the periods that timers are held to */
+
+static void debt_next(struct debt *d)
+{
+    if (d->count)
+        alarm_set(&d->alarm, clock_now(d->alarm.clock) + d->pace_ns);
+}
+
+static void debt_due(void *ctx)
+{
+    struct debt *d = ctx;
+    d->count -= d->count != 0; /* a saved one may be anything */
+    d->pay(d->ctx);
+    debt_next(d);
+}
+
+void debt_init(struct debt *d, struct clock *clock, void (*pay)(void *), void *ctx)
+{
+    *d = (struct debt){.pay = pay, .ctx = ctx};
+    alarm_init(&d->alarm, clock, debt_due, d);
+}
+
+void debt_add(struct debt *d, uint64_t interrupts, uint64_t period_ns)
+{
+    d->count = interrupts < DEBT_MOST - d->count ? d->count + (uint32_t)interrupts : DEBT_MOST;
+    d->pace_ns = period_ns / DEBT_PACE > DEBT_LEAST_NS ? period_ns / DEBT_PACE : DEBT_LEAST_NS;
+    if (!d->alarm.armed)
+        debt_next(d);
+}
+
+void debt_cancel(struct debt *d)
+{
+    d->count = 0;
+    alarm_cancel(&d->alarm);
 }

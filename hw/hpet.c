@@ -11,7 +11,7 @@ enum { T_LEVEL = 1 << 1, T_ENABLE = 1 << 2, T_PERIODIC = 1 << 3, T_CAN_PERIODIC 
 
 struct hpet;
 /* set_high: T_SET covered a write to the comparator's low half; the high half, if it comes next, belongs to it. */
-struct timer { struct hpet *hpet; struct alarm alarm; uint64_t config, comparator, period; unsigned index; bool set_high; };
+struct timer { struct hpet *hpet; struct alarm alarm; struct debt debt; uint64_t config, comparator, period; unsigned index; bool set_high; };
 struct hpet { struct device dev; struct clock *clock; struct irq_line (*route)(void *, int); void *ctx; uint64_t config, status, counter, started_ns; struct timer timer[TIMERS]; };
 
 static uint64_t counter(const struct hpet *h)
@@ -66,24 +66,41 @@ static void schedule(struct timer *t)
     alarm_set(&t->alarm, clock_now(h->clock) + ns);
 }
 
+static void set_anew(struct timer *t)
+{
+    debt_cancel(&t->debt);
+    schedule(t);
+}
+
+static void edge(void *ctx)
+{
+    struct timer *t = ctx;
+    line(t, 0);
+    line(t, 1);
+    if (!replaces(t)) /* an 8259 wants an edge's line high until it is acknowledged (8259A, edge triggered mode) */
+        line(t, 0);
+}
+
 static void on_alarm(void *ctx)
 {
     struct timer *t = ctx;
     struct hpet *h = t->hpet;
+    bool by_edge = !(t->config & T_LEVEL);
     if (t->config & T_PERIODIC && t->period) {
-        uint64_t step = t->period < MIN_PERIOD_TICKS ? MIN_PERIOD_TICKS : t->period, behind = (counter(h) - t->comparator) & mask(t);
-        t->comparator = (t->comparator + (behind / step + 1) * step) & mask(t);
+        uint64_t step = t->period < MIN_PERIOD_TICKS ? MIN_PERIOD_TICKS : t->period, late = ((counter(h) - t->comparator) & mask(t)) / step;
+        t->comparator = (t->comparator + (late + 1) * step) & mask(t);
+        if (late && by_edge && t->config & T_ENABLE)
+            debt_add(&t->debt, late, step * TICK_NS);
     }
     schedule(t);
-    if (t->config & T_LEVEL)
+    if (!by_edge)
         h->status |= 1u << t->index;
     if (!(t->config & T_ENABLE))
         return;
-    if (!(t->config & T_LEVEL))
-        line(t, 0);
-    line(t, 1);
-    if (!(t->config & T_LEVEL) && !replaces(t)) /* an 8259 wants an edge's line high until it is acknowledged (8259A, edge triggered mode) */
-        line(t, 0);
+    if (by_edge)
+        edge(t);
+    else
+        line(t, 1);
 }
 
 static uint64_t register_read(const struct hpet *h, uint32_t at)
@@ -116,7 +133,7 @@ static void config_write(struct hpet *h, uint64_t v)
     h->config = v & 3;
     for (unsigned i = 0; i < TIMERS; i++) {
         update_level(&h->timer[i]);
-        schedule(&h->timer[i]);
+        set_anew(&h->timer[i]);
     }
 }
 
@@ -129,7 +146,7 @@ static void timer_config_write(struct timer *t, uint64_t v)
     t->comparator &= mask(t);
     t->set_high = false;
     update_level(t);
-    schedule(t);
+    set_anew(t);
 }
 
 /* In periodic mode a write is to the period, and with T_SET to the comparator as well (2.3.9.2.2). */
@@ -143,7 +160,7 @@ static void comparator_write(struct timer *t, uint64_t v, uint64_t bytes)
         t->period = ((t->period & ~bytes) | (v & bytes)) & mask(t);
     t->set_high = set && periodic && low && !high && !(t->config & T_32);
     t->config &= ~(uint64_t)T_SET;
-    schedule(t);
+    set_anew(t);
 }
 
 static void timer_write(struct timer *t, uint32_t at, uint64_t v, uint64_t bytes)
@@ -171,7 +188,7 @@ static void register_write(struct hpet *h, uint32_t at, uint64_t v, uint64_t byt
         h->counter = v;
         h->started_ns = clock_now(h->clock);
         for (unsigned i = 0; i < TIMERS; i++)
-            schedule(&h->timer[i]);
+            set_anew(&h->timer[i]);
         break;
     default: break;
     }
@@ -201,6 +218,7 @@ static void hpet_reset(struct device *dev)
     for (unsigned i = 0; i < TIMERS; i++) {
         h->timer[i].set_high = false;
         alarm_cancel(&h->timer[i].alarm);
+        debt_cancel(&h->timer[i].debt);
         h->timer[i].config = h->timer[i].period = 0;
         h->timer[i].comparator = ~0ull;
     }
@@ -209,15 +227,18 @@ static void hpet_reset(struct device *dev)
 static void hpet_free(struct device *dev)
 {
     struct hpet *h = (struct hpet *)dev;
-    for (unsigned i = 0; i < TIMERS; i++)
+    for (unsigned i = 0; i < TIMERS; i++) {
         alarm_cancel(&h->timer[i].alarm);
+        debt_cancel(&h->timer[i].debt);
+    }
     free(h);
 }
 static const struct state_field hpet_fields[] = {
     STATE(struct hpet, config), STATE(struct hpet, status), STATE(struct hpet, counter), STATE(struct hpet, started_ns), STATE_EACH_ALARM(struct hpet, timer, alarm),
     STATE_EACH(struct hpet, timer, config), STATE_EACH(struct hpet, timer, comparator), STATE_EACH(struct hpet, timer, period), STATE_EACH(struct hpet, timer, set_high),
+    STATE_EACH_DEBT(struct hpet, timer, debt, .since = 2),
 };
-static const struct state_table hpet_state = STATE_TABLE(1, hpet_fields);
+static const struct state_table hpet_state = STATE_TABLE(2, hpet_fields);
 static const struct device_ops hpet_ops = {"hpet", hpet_read, hpet_write, hpet_reset, hpet_free, .state = &hpet_state};
 
 struct device *hpet_new(struct clock *clock, struct irq_line (*route)(void *, int), void *ctx)
@@ -233,6 +254,7 @@ struct device *hpet_new(struct clock *clock, struct irq_line (*route)(void *, in
         h->timer[i].hpet = h;
         h->timer[i].index = i;
         alarm_init(&h->timer[i].alarm, clock, on_alarm, &h->timer[i]);
+        debt_init(&h->timer[i].debt, clock, edge, &h->timer[i]);
     }
     hpet_reset(&h->dev);
     return &h->dev;

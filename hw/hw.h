@@ -34,9 +34,9 @@ struct state_table { unsigned version, field_count; const struct state_field *fi
     .elements = 1, STATE_STRUCTS(type, array), STATE_MOST(STATE_OF(type, array)[0].field), __VA_ARGS__}
 #define STATE_EACH_ARRAY(type, array, field, ...) {.name = #array "." #field, .offset = offsetof(type, array[0].field), .size = sizeof STATE_OF(type, array)[0].field[0], \
     .elements = sizeof STATE_OF(type, array)[0].field / sizeof STATE_OF(type, array)[0].field[0], STATE_STRUCTS(type, array), __VA_ARGS__}
-#define STATE_ALARM(type, field) {.name = #field, .offset = offsetof(type, field), .size = sizeof(struct alarm), .elements = 1, .count = 1, .kind = STATE_IS_ALARM}
-#define STATE_EACH_ALARM(type, array, field) {.name = #array "." #field, .offset = offsetof(type, array[0].field), .size = sizeof(struct alarm), .elements = 1, \
-    STATE_STRUCTS(type, array), .kind = STATE_IS_ALARM}
+#define STATE_ALARM(type, field, ...) {.name = #field, .offset = offsetof(type, field), .size = sizeof(struct alarm), .elements = 1, .count = 1, .kind = STATE_IS_ALARM, __VA_ARGS__}
+#define STATE_EACH_ALARM(type, array, field, ...) {.name = #array "." #field, .offset = offsetof(type, array[0].field), .size = sizeof(struct alarm), .elements = 1, \
+    STATE_STRUCTS(type, array), .kind = STATE_IS_ALARM, __VA_ARGS__}
 #define STATE_TABLE(version, fields) {version, sizeof(fields) / sizeof *(fields), fields}
 struct state_out { uint8_t *bytes; size_t size, room; bool failed /* out of memory */; }; /* bytes: free() */
 void state_bytes(struct state_out *, const void *, size_t);
@@ -78,6 +78,17 @@ void alarm_restore(struct alarm *, bool armed, uint64_t deadline_ns, uint64_t or
 void alarm_cancel(struct alarm *);
 uint64_t clock_next_deadline(const struct clock *);     /* UINT64_MAX: none */
 void clock_run_alarms(struct clock *);                  /* fires all that are due */
+
+/* Interrupts that a periodic timer owes since its alarm came more than a period late: the host had no CPU for us.  Guests count ticks, so they follow, eight
+ * to a period, but not more than DEBT_MOST. */
+enum { DEBT_MOST = 64 };
+struct debt { struct alarm alarm; void (*pay)(void *ctx); void *ctx; uint64_t pace_ns; uint32_t count; };
+void debt_init(struct debt *, struct clock *, void (*pay)(void *ctx), void *ctx); /* pay: one interrupt */
+void debt_add(struct debt *, uint64_t interrupts, uint64_t period_ns);
+void debt_cancel(struct debt *);                        /* the timer is set anew */
+#define STATE_DEBT(type, debt, ...) STATE_ALARM(type, debt.alarm, __VA_ARGS__), STATE(type, debt.pace_ns, __VA_ARGS__), STATE(type, debt.count, .most = DEBT_MOST, __VA_ARGS__)
+#define STATE_EACH_DEBT(type, array, debt, ...) STATE_EACH_ALARM(type, array, debt.alarm, __VA_ARGS__), STATE_EACH(type, array, debt.pace_ns, __VA_ARGS__), \
+    STATE_EACH(type, array, debt.count, .most = DEBT_MOST, __VA_ARGS__)
 
 /* --- Byte stream between a device (UART, debug port) and the user. */
 struct chardev { void (*write)(void *ctx, const uint8_t *bytes, size_t size); void *ctx; };

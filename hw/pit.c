@@ -16,7 +16,7 @@ struct counter {
     bool bcd, gate, status_latched, loaded, triggered;
     uint64_t stopped_ticks;     /* ticks done when the gate closed (modes 0, 4) */
 };
-struct pit { struct device dev; struct clock *clock; struct irq_line output; struct alarm alarm; struct counter counter[3]; int level; bool taken; };
+struct pit { struct device dev; struct clock *clock; struct irq_line output; struct alarm alarm; struct debt debt; struct counter counter[3]; int level; bool taken; };
 
 static uint64_t ticks_of(uint64_t ns) { return (uint64_t)((unsigned __int128)ns * HZ / NS); }
 static uint64_t ns_of(uint64_t ticks) { return (uint64_t)(((unsigned __int128)ticks * NS + HZ - 1) / HZ); }
@@ -96,6 +96,21 @@ static void update(struct pit *p)
         alarm_cancel(&p->alarm);
 }
 
+/* One that is owed; its level stays until the next change. */
+static void pay(void *ctx)
+{
+    struct pit *p = ctx;
+    irq_set(&p->output, 0);
+    irq_set(&p->output, p->level = 1);
+}
+
+/* Periods that ended since the last alarm, which came in time. */
+static uint64_t ended(const struct pit *p, const struct counter *c)
+{
+    uint64_t seen = ticks_of(p->alarm.deadline_ns - c->loaded_ns) - 1;
+    return elapsed(p, c) / c->count - seen / c->count;
+}
+
 /* A period that ended since the last look gave an edge, even where the level is the same again. */
 static void on_alarm(void *ctx)
 {
@@ -103,10 +118,14 @@ static void on_alarm(void *ctx)
     const struct counter *c = &p->counter[0];
     bool pulse = c->mode == 2 || held(c);
     if (periodic(c)) {
+        bool rises = pulse || out(p, c);
+        uint64_t periods = held(c) ? 0 : ended(p, c);
         if (pulse || p->level)
             irq_set(&p->output, p->level = 0);
-        if (pulse || out(p, c))
+        if (rises)
             irq_set(&p->output, p->level = 1);
+        if (periods > rises)
+            debt_add(&p->debt, periods - rises, ns_of(c->count));
     }
     update(p);
 }
@@ -114,6 +133,8 @@ static void on_alarm(void *ctx)
 static void load(struct pit *p, struct counter *c, uint16_t value)
 {
     uint32_t v = c->bcd ? from_bcd(value) : value;
+    if (c == p->counter)
+        debt_cancel(&p->debt);
     c->count = v ? v : c->bcd ? 10000 : 65536;
     c->loaded = true;
     c->loaded_ns = clock_now(p->clock);
@@ -157,6 +178,8 @@ static void control(struct pit *p, uint8_t v)
     uint8_t mode = v >> 1 & 7;
     bool gate = c->gate;
     *c = (struct counter){.gate = gate, .access = v >> 4 & 3, .mode = mode > 5 ? mode - 4 : mode, .bcd = v & 1, .count = 65536};
+    if (c == p->counter)
+        debt_cancel(&p->debt);
     update(p);
 }
 
@@ -226,6 +249,7 @@ void pit_take(struct device *dev, struct pit_registers *r)
                                                        c->bcd, c->gate, c->status_latched, c->loaded};
     }
     alarm_cancel(&p->alarm);
+    debt_cancel(&p->debt);
     irq_set(&p->output, p->level = 0); /* the other one's output comes in its place */
     p->taken = true;
 }
@@ -257,12 +281,14 @@ static void pit_reset(struct device *dev)
     for (unsigned n = 0; n < 3; n++)
         p->counter[n] = (struct counter){.gate = n != 2, .access = 3, .mode = 3, .count = 65536};
     alarm_cancel(&p->alarm);
+    debt_cancel(&p->debt);
     update(p);
 }
 
 static void pit_free(struct device *dev)
 {
     alarm_cancel(&((struct pit *)dev)->alarm);
+    debt_cancel(&((struct pit *)dev)->debt);
     free(dev);
 }
 static const struct state_field pit_fields[] = {
@@ -271,9 +297,9 @@ static const struct state_field pit_fields[] = {
     STATE_EACH(struct pit, counter, access, .most = 3), STATE_EACH(struct pit, counter, read_high, .most = 1), STATE_EACH(struct pit, counter, write_high, .most = 1),
     STATE_EACH(struct pit, counter, latched, .most = 2), STATE_EACH(struct pit, counter, bcd), STATE_EACH(struct pit, counter, gate),
     STATE_EACH(struct pit, counter, status_latched), STATE_EACH(struct pit, counter, loaded), STATE_EACH(struct pit, counter, triggered),
-    STATE_EACH(struct pit, counter, stopped_ticks), STATE(struct pit, level, .most = 1),
+    STATE_EACH(struct pit, counter, stopped_ticks), STATE(struct pit, level, .most = 1), STATE_DEBT(struct pit, debt, .since = 2),
 };
-static const struct state_table pit_state = STATE_TABLE(1, pit_fields);
+static const struct state_table pit_state = STATE_TABLE(2, pit_fields);
 static const struct device_ops pit_ops = {"pit", pit_read, pit_write, pit_reset, pit_free, .state = &pit_state};
 
 struct device *pit_new(struct clock *clock, struct irq_line output)
@@ -285,6 +311,7 @@ struct device *pit_new(struct clock *clock, struct irq_line output)
     p->clock = clock;
     p->output = output;
     alarm_init(&p->alarm, clock, on_alarm, p);
+    debt_init(&p->debt, clock, pay, p);
     pit_reset(&p->dev);
     return &p->dev;
 }

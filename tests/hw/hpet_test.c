@@ -97,12 +97,22 @@ static void periodic(void)
         CHECK(rows[i].name, rises(&r.lines[2]), 1);
         advance(&r.clock, 1000000);
         CHECK(rows[i].name, rises(&r.lines[2]), 10);
-        r.clock.ns += 10000000; /* late: no storm for what was missed */
+        r.clock.ns += 1000000; /* ten periods late: what was missed is made up for, not all at once */
         clock_run_alarms(&r.clock.clock);
         CHECK("late", rises(&r.lines[2]), 1);
+        advance(&r.clock, 12500);
+        CHECK("an eighth of a period later", rises(&r.lines[2]), 1);
+        advance(&r.clock, 987500);
+        CHECK("and all that is owed", rises(&r.lines[2]), 8 + 10);
+        r.clock.ns += 100000000;
+        clock_run_alarms(&r.clock.clock);
+        advance(&r.clock, 1000000);
+        CHECK("not more than that", rises(&r.lines[2]), 1 + DEBT_MOST + 10);
+        r.clock.ns += 1000000;
+        clock_run_alarms(&r.clock.clock);
         wr(r.d, T0, 4, PERIODIC);
         advance(&r.clock, 1000000);
-        CHECK("disabled", rises(&r.lines[2]), 0);
+        CHECK("disabled, with its debts", rises(&r.lines[2]), 1);
         teardown(&r);
     }
 }

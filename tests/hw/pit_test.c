@@ -47,6 +47,53 @@ static void rates(void)
     }
 }
 
+/* An alarm that comes ten and a half periods late: what was missed is made up for. */
+static void debts(void)
+{
+    for (unsigned mode = 2; mode <= 3; mode++)
+        for (unsigned half = 0; half < 2; half++) {
+            struct rig r;
+            setup(&r);
+            program(&r, 0, mode, 1000);
+            advance(&r.clock, TICKS(10100 + 500 * half));
+            rises(&r.line);
+            r.clock.ns += TICKS(10500);
+            clock_run_alarms(&r.clock.clock);
+            int at_once = rises(&r.line);
+            CHECK("one at most at once", at_once <= 1, 1);
+            advance(&r.clock, TICKS(1000) / 8 + 1000);
+            CHECK("an eighth of a period later", rises(&r.line) >= 1, 1);
+            r.clock.ns += TICKS(1000000);
+            clock_run_alarms(&r.clock.clock);
+            rises(&r.line);
+            program(&r, 2, 2, 1000);
+            advance(&r.clock, TICKS(1000));
+            CHECK("another counter's load does nothing about it", rises(&r.line) > 4, 1);
+            program(&r, 0, 2, 1000);
+            advance(&r.clock, TICKS(10000) + 10);
+            CHECK("a load does", rises(&r.line), 10);
+            teardown(&r);
+        }
+}
+
+/* From the first tick to the last, a counter that was late has interrupted as often as one that was not. */
+static void sum_of_late(void)
+{
+    for (unsigned mode = 2; mode <= 3; mode++)
+        for (unsigned late = 100; late < 17000; late += 700) {
+            struct rig r;
+            setup(&r);
+            program(&r, 0, mode, 1000);
+            rises(&r.line);
+            advance(&r.clock, TICKS(10100));
+            r.clock.ns += TICKS(late);
+            clock_run_alarms(&r.clock.clock);
+            advance(&r.clock, TICKS(30100) - r.clock.ns);
+            CHECK("late or not", rises(&r.line), 30);
+            teardown(&r);
+        }
+}
+
 static void reading(void)
 {
     struct rig r;
@@ -109,6 +156,8 @@ int main(void)
 {
     struct rig r;
     rates();
+    debts();
+    sum_of_late();
     reading();
     gate();
     setup(&r);
