@@ -46,7 +46,7 @@ static struct outcome run_with(const struct image *i, struct machine_config conf
     int status;
     config.cache.named = true;
     struct machine *m = raw_machine(i, config);
-    usleep(20000); /* the file is read on a thread of its own */
+    usleep(100000); /* the file is read on a thread of its own, and the host may be busy */
     machine_run(m, &status);
     struct outcome o = {word_at(m, RESULT), stat_of(m, "templates_hit"), stat_of(m, "blocks")};
     machine_free(m);
