@@ -91,7 +91,11 @@ void debt_cancel(struct debt *);                        /* the timer is set anew
     STATE_EACH(type, array, debt.count, .most = DEBT_MOST, __VA_ARGS__)
 
 /* --- Byte stream between a device (UART, debug port) and the user. */
-struct chardev { void (*write)(void *ctx, const uint8_t *bytes, size_t size); void *ctx; };
+struct chardev {
+    void (*write)(void *ctx, const uint8_t *bytes, size_t size); /* takes all of it */
+    void *ctx;
+    bool (*is_full)(void *ctx); /* no more is wanted before uart_drained; NULL: never */
+};
 
 /* --- Address space: regions of RAM, ROM and devices.  Reads of nothing give all ones. */
 enum region_kind { REGION_RAM, REGION_ROM, REGION_DEVICE };
@@ -172,6 +176,7 @@ struct device *uart_new(struct clock *, struct irq_line irq, struct chardev out)
 size_t uart_receive(struct device *, const uint8_t *bytes, size_t size);      /* how many it took */
 bool uart_has_room(struct device *);
 void uart_break(struct device *);                /* the other side sends a break */
+void uart_drained(struct device *);              /* what it writes to has room again */
 void uart_on_room(struct device *, void (*room)(void *ctx), void *ctx);        /* the receiver has room again */
 struct device *i8042_new(struct irq_line irq1, struct irq_line irq12, struct irq_line reset_line, struct irq_line a20); /* offsets 0 (0x60), 4 (0x64) */
 void i8042_key(struct device *, unsigned set1_scancode);  /* with 0xe0 in bits 8..15, bit 7 = release */

@@ -1,4 +1,5 @@
-/* The 16550A UART.  Bytes leave at once; the line's rate matters only for the receive time-out. */
+/* The 16550A UART.  Bytes leave at once; the line's rate matters only for the receive time-out.  While the other side takes no more, the
+ * transmitter is not empty; what a guest writes all the same is not lost. */
 #include "hw/hw.h"
 #include <stdlib.h>
 #include <string.h>
@@ -132,7 +133,19 @@ static void transmit(struct uart *u, uint8_t byte)
         put(u, byte);
     else if (u->out.write)
         u->out.write(u->out.ctx, &byte, 1);
-    u->thre_pending = true; /* empty again at once: an edge */
+    if (!(u->mcr & MCR_LOOP) && u->out.is_full && u->out.is_full(u->out.ctx))
+        u->lsr &= (uint8_t)~(LSR_THRE | LSR_TEMT);
+    u->thre_pending = u->lsr & LSR_THRE; /* empty again at once: an edge */
+}
+
+void uart_drained(struct device *dev)
+{
+    struct uart *u = (struct uart *)dev;
+    if (u->lsr & LSR_THRE)
+        return;
+    u->lsr |= LSR_THRE | LSR_TEMT;
+    u->thre_pending = true;
+    update(u);
 }
 
 static void msr_write(struct uart *u, uint8_t lines)
@@ -183,7 +196,7 @@ static void uart_write(struct device *dev, uint32_t offset, unsigned size, uint3
         if (dlab) {
             u->divisor = (uint16_t)((u->divisor & 0xff) | v << 8);
         } else {
-            if (v & IER_TX && !(u->ier & IER_TX))
+            if (v & IER_TX && !(u->ier & IER_TX) && u->lsr & LSR_THRE)
                 u->thre_pending = true; /* enabling it with an empty register interrupts at once */
             u->ier = v & 15;
         }
@@ -246,10 +259,12 @@ static void uart_free(struct device *dev)
     alarm_cancel(&((struct uart *)dev)->timeout);
     free(dev);
 }
-/* Who waits for room to type may have waited for that of another state. */
+/* Who waits for room, to type or to print, may have waited for that of another state. */
 static void uart_loaded(struct device *dev)
 {
     struct uart *u = (struct uart *)dev;
+    if (!u->out.is_full || !u->out.is_full(u->out.ctx))
+        uart_drained(dev);
     if (u->room && uart_has_room(dev))
         u->room(u->room_ctx);
 }

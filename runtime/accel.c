@@ -125,6 +125,8 @@ bool accel_loop(struct vcpu *v)
                 if (!vcpu_serve_requests(v))
                     return false;
             }
+            if (vcpu_stalls(v))
+                continue;
         }
         if (m->config.tier != TIER_KVM)
             return true;

@@ -189,6 +189,24 @@ bool vcpu_serve_requests(struct vcpu *v)
     return go_on;
 }
 
+/* With true, `stop` brings the loop here again. */
+bool vcpu_stalls(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    if (!atomic_load(&m->stalls) || atomic_load(&m->wanted_count))
+        return false; /* a change of the tier may need that something is done first */
+    enum stats_clock before = stats_enter(v, STATS_idle);
+    pthread_mutex_lock(&m->lock);
+    while (atomic_load(&m->stalls) && !atomic_load(&m->requests) && !atomic_load(&m->wanted_count))
+        pthread_cond_wait(&m->wake_vcpu, &m->lock);
+    bool still = atomic_load(&m->stalls);
+    if (still)
+        __atomic_store_n(&v->cpu.state.stop, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&m->lock);
+    stats_enter(v, before);
+    return still;
+}
+
 /* --- Instruction counting: virtual time advances by what was run, alarms fire on this thread. */
 #define ICOUNT_NS 1u
 #define CHECK_ACCEL_SLICE 500 /* each of them is an exit */
@@ -455,6 +473,8 @@ static bool vcpu_loop(struct vcpu *v)
             clock_serve(m);
             if (!handover_serve(v) || (atomic_load(&m->requests) && !vcpu_serve_requests(v)))
                 return false;
+            if (vcpu_stalls(v))
+                continue;
         }
         if (m->config.tier == TIER_KVM && accel_is_due(v))
             return true;

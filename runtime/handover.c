@@ -59,12 +59,18 @@ static void tap_write(void *tap, const uint8_t *bytes, size_t size)
         s->below.write(s->below.ctx, bytes, size);
 }
 
+static bool tap_is_full(void *tap)
+{
+    struct stream_tap *s = tap;
+    return s->below.is_full && s->below.is_full(s->below.ctx);
+}
+
 static void tap(struct machine *m, unsigned n, struct chardev *stream)
 {
     struct stream_tap *s = &m->handovers->taps[n];
     s->machine = m;
     s->below = *stream;
-    *stream = (struct chardev){tap_write, s};
+    *stream = (struct chardev){tap_write, s, tap_is_full};
 }
 
 void handover_port(struct machine *m, uint16_t port, uint32_t value)

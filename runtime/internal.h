@@ -230,6 +230,7 @@ struct machine {
     atomic_uint requests;
     atomic_int interrupt_level;     /* the PC's INTR */
     bool parked, ended;
+    atomic_uint stalls;             /* machine_output_stall; changed locked */
     enum machine_end end; int exit_status;
     uint64_t clock_base, paused_at; bool paused;
     uint64_t access_ns;             /* the devices' time while the guest has access to one; 0: it passes */
@@ -366,6 +367,7 @@ enum ir_leave vcpu_run_single(struct vcpu *);   /* one instruction, in the inter
 void vcpu_deliver_fault(struct vcpu *);         /* the one that is pending */
 void vcpu_wait_halted(struct vcpu *);           /* sleeps until an interrupt, a request or the next alarm */
 bool vcpu_serve_requests(struct vcpu *);        /* of other threads; false: the machine ends */
+bool vcpu_stalls(struct vcpu *);                /* waits for the guest's output to go; true: it has not, and the loop is to begin anew */
 uint64_t vcpu_icount_now(struct machine *);
 
 /* accel.c: the loop in TIER_KVM.  True: it is for the tiers to go on; false: the machine ends. */

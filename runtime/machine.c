@@ -345,6 +345,15 @@ static bool load_files(struct machine *m, char *error, size_t size)
 }
 
 #define ICOUNT_START_TIME 1767225600 /* 2026-01-01: a counted run must not depend on the host's date */
+/* A counted run may not depend on who reads its output: its transmitters are always empty, and all of it waits (machine_output_stall). */
+static struct chardev serial_of(const struct machine_config *c, unsigned n)
+{
+    struct chardev out = c->serial[n];
+    if (c->icount)
+        out.is_full = NULL;
+    return out;
+}
+
 static struct pc_config pc_config_of(struct machine *m)
 {
     const struct machine_config *c = &m->config;
@@ -355,7 +364,7 @@ static struct pc_config pc_config_of(struct machine *m)
         .cpu_init = {line_reset, m}, .cpu_a20 = {line_a20, m},
         .reset_request = {line_reset, m}, .shutdown_request = {line_shutdown, m},
         .debug_exit = debug_exit, .debug_exit_ctx = m, .debug_exit_port = c->debug_exit_port, .debug_exit_size = c->debug_exit_size,
-        .serial = {c->serial[0], c->serial[1]}, .debug_console = c->debug_console,
+        .serial = {serial_of(c, 0), serial_of(c, 1)}, .debug_console = c->debug_console,
         .tsc_to_ns = tsc_to_ns, .tsc_ctx = m,
         .kernel = {m->kernel.bytes, m->kernel.size}, .initrd = {m->initrd.bytes, m->initrd.size},
         .cmdline = c->append ? c->append : "",
@@ -753,6 +762,21 @@ void machine_serial_on_room(struct machine *m, unsigned port, void (*room)(void 
 {
     pthread_mutex_lock(&m->lock);
     uart_on_room(pc_serial(m->pc, port), room, ctx);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void machine_serial_drained(struct machine *m, unsigned port)
+{
+    pthread_mutex_lock(&m->lock);
+    uart_drained(pc_serial(m->pc, port));
+    pthread_mutex_unlock(&m->lock);
+}
+
+void machine_output_stall(struct machine *m, bool stall)
+{
+    pthread_mutex_lock(&m->lock);
+    atomic_fetch_add(&m->stalls, stall ? 1u : ~0u);
+    vcpu_kick(m);
     pthread_mutex_unlock(&m->lock);
 }
 

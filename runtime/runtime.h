@@ -91,6 +91,9 @@ size_t machine_serial_input(struct machine *, unsigned port, const uint8_t *, si
 void machine_serial_break(struct machine *, unsigned port);
 /* room(ctx) is called, on the vCPU's thread and with the machine locked, when the UART has room for input again. */
 void machine_serial_on_room(struct machine *, unsigned port, void (*room)(void *ctx), void *ctx);
+void machine_serial_drained(struct machine *, unsigned port); /* uart_drained; any thread */
+/* The guest stands still, as often as with true, until as often with false: its output has nowhere to go.  All else goes on.  Any thread. */
+void machine_output_stall(struct machine *, bool stall);
 struct x86_cpu *machine_cpu(struct machine *);  /* stopped machines only */
 struct address_space *machine_memory(struct machine *);
 uint8_t *machine_ram(struct machine *);

@@ -57,6 +57,36 @@ static void receive(struct rig *r)
     wr(r->d, FCR, 1, 0);
 }
 
+static bool is_full(void *ctx) { return ((struct fake_out *)ctx)->size >= 4; }
+
+/* The other side has room for four bytes. */
+static void busy_line(void)
+{
+    struct rig r = {.clock = FAKE_CLOCK};
+    struct device *d = r.d = uart_new(&r.clock.clock, FAKE_LINE(&r.line, 0), (struct chardev){fake_put, &r.out, is_full});
+    wr(d, MCR, 1, 8);
+    wr(d, IER, 1, 2);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK("empty at once", rd(d, IIR, 1), 2);
+        wr(d, DATA, 1, 'a' + i);
+    }
+    CHECK("empty", rd(d, LSR, 1), 0x60);
+    wr(d, DATA, 1, 'd');
+    CHECK("not empty", rd(d, LSR, 1), 0);
+    CHECK("no interrupt", r.line.level == 0 && rd(d, IIR, 1) == 1, 1);
+    wr(d, IER, 1, 0);
+    wr(d, IER, 1, 2);
+    CHECK("nor by asking for it", r.line.level, 0);
+    wr(d, DATA, 1, 'e');
+    CHECK("what comes all the same is not lost", r.out.size == 5 && !memcmp(r.out.text, "abcde", 5), 1);
+    r.out.size = 0;
+    uart_drained(d);
+    CHECK("empty again, and says so", r.line.level == 1 && rd(d, LSR, 1) == 0x60 && rd(d, IIR, 1) == 2, 1);
+    uart_drained(d);
+    CHECK("once", r.line.level, 0);
+    teardown(&r);
+}
+
 static void breaks(struct rig *r)
 {
     wr(r->d, MCR, 1, 8);
@@ -110,6 +140,7 @@ int main(void)
     receive(&r);
     breaks(&r);
     causes(&r);
+    busy_line();
     storm(r.d, &r.clock, 8, 100000);
     teardown(&r);
     return report();

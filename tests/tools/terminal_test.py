@@ -1,5 +1,5 @@
 """The terminal: Ctrl-A, raw mode and its end by each way, job control, and standard input and output of all kinds."""
-import os, signal, subprocess, tempfile, time, unittest
+import fcntl, os, signal, subprocess, tempfile, time, unittest
 from lib import *
 
 TALK = ["-kernel", guest("talk"), "-nographic"]
@@ -216,6 +216,64 @@ class Output(unittest.TestCase):
             os.kill(feeder, signal.SIGKILL)
             os.waitpid(feeder, 0)
             p.close()
+
+    LINES = "".join("%05d\n" % n for n in range(50000))
+
+    def stalled(self, letter, *args, end=None):
+        """A guest whose output nobody reads: the monitor answers all the same, and each byte comes when somebody does read."""
+        with tempfile.TemporaryDirectory() as d:
+            path, waits = os.path.join(d, "monitor"), os.path.join(d, "waits")
+            out = ["-debugcon", "stdio", "-serial", "null"] if letter == "d" else ["-serial", "stdio", "-debugcon", "file:" + waits]
+            p = subprocess.Popen([TIERCE, "-kernel", guest("spew"), "-append", letter, "-monitor", "unix:%s,server,nowait" % path, *out, *args],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            monitor = Socket(path)
+            try:
+                if letter == "p" and "--icount" not in args:
+                    wait_until(lambda: content(waits) == b"w")  # the guest runs, and sees that the line is busy
+                else:
+                    time.sleep(0.5)
+                for _ in range(3):
+                    monitor.send("info status\n")
+                    monitor.expect("VM status: running")
+                monitor.send("stop\ninfo status\ncont\n")
+                monitor.expect("VM status: paused")
+                self.assertIsNone(p.poll())
+                if end:
+                    end(p, monitor)
+                    self.assertEqual(p.wait(10), 0)
+                    return
+                self.assertEqual(p.stdout.read().decode(), self.LINES)
+                self.assertEqual(p.wait(SECONDS), 3)
+                if letter != "d":
+                    self.assertEqual(content(waits), b"w" if letter == "p" and "--icount" not in args else b"")
+            finally:
+                monitor.close()
+                p.kill()
+                p.wait()
+                p.stdout.close()
+
+    def test_stalled_reader(self):
+        for letter, *args in [("p",), ("o",), ("d",), ("p", "--icount"), ("o", "--tier=interp")]:
+            with self.subTest(letter=letter, args=args):
+                self.stalled(letter, *args)
+
+    def test_stalled_reader_and_the_end(self):
+        for end in [lambda p, m: m.send("quit\n"), lambda p, m: p.terminate()]:
+            for letter in "po":
+                with self.subTest(letter=letter):
+                    self.stalled(letter, end=end)
+
+    def test_slow_reader_gets_the_end(self):
+        """What waits when the machine has ended is still written."""
+        p = subprocess.Popen([TIERCE, "-kernel", guest("talk"), "-nographic", "-append", "x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        fcntl.fcntl(p.stdout.fileno(), 1031, 4096)  # F_SETPIPE_SZ
+        p.stdin.write(b"0123456789" * 250 + b"q")
+        p.stdin.flush()
+        time.sleep(0.3)
+        self.assertEqual(p.stdout.read().decode(), "ready\n" + "".join("[%s]" % c for c in "0123456789" * 250))
+        self.assertEqual(p.wait(SECONDS), 3)
+        p.stdin.close()
+        p.stdout.close()
 
     def test_full_disk(self):
         with open("/dev/full", "w") as full:

@@ -81,6 +81,12 @@ static void opened(void *ctx, bool open)
         monitor_greet(c->monitor);
 }
 
+static void drained(void *ctx)
+{
+    struct console *c = ctx;
+    machine_serial_drained(c->machine, (unsigned)c->serial_port);
+}
+
 static void room(void *ctx) { stream_offer(((struct console *)ctx)->stream); }
 
 struct console *console_new(struct machine *m, struct stream *stream, int serial_port, bool with_monitor)
@@ -91,8 +97,10 @@ struct console *console_new(struct machine *m, struct stream *stream, int serial
     *c = (struct console){.machine = m, .stream = stream, .serial_port = serial_port, .in_monitor = serial_port < 0,
                           .monitor = with_monitor ? monitor_new(m, stream) : NULL};
     if ((!with_monitor || c->monitor) && stream_start(stream, m, input, opened, c)) {
-        if (serial_port >= 0)
+        if (serial_port >= 0) {
             machine_serial_on_room(m, (unsigned)serial_port, room, c);
+            stream_on_drained(stream, drained, c);
+        }
         return c;
     }
     console_free(c);

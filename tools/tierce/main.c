@@ -8,6 +8,7 @@
 #include "tools/tierce/snapshots.h"
 #include "tools/tierce/terminal.h"
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,8 @@ static void quit_signal(int sig)
     if (!running || machine_is_ending(running))
         return;
     machine_quit(running);
+    if (poll(&(struct pollfd){STDERR_FILENO, POLLOUT, 0}, 1, 0) == 0)
+        return; /* it may be what nobody reads */
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
         return;
 }
@@ -114,6 +117,10 @@ static bool attach(struct run *r)
     for (unsigned i = 0; i < o->monitors; i++)
         if (!add_console(r, r->monitor[i], -1, true))
             return false;
+    if (r->debugcon && !stream_attach(r->debugcon, r->machine)) {
+        snprintf(r->error, sizeof r->error, "-debugcon: too many descriptors are watched");
+        return false;
+    }
     if (!r->gdb_stream || (r->gdb = gdb_new(r->machine, r->gdb_stream)))
         return true;
     snprintf(r->error, sizeof r->error, "out of memory for gdb");

@@ -1,5 +1,6 @@
 /* Streams of bytes between devices and the user.  Descriptors that are our own do not block; standard output may be
- * shared with other processes and is opened a second time for that, where it can be. */
+ * shared with other processes and is opened a second time for that, where it can be.  What is written goes out at once where the reader has
+ * room, on the writer's thread; else it waits in `waiting` for the main loop, with all that is written after it. */
 #define _GNU_SOURCE
 #include "tools/tierce/stream.h"
 #include "tools/tierce/terminal.h"
@@ -18,9 +19,12 @@
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { PENDING = 2048, PATIENCE_MS = 100 };
+enum { PENDING = 2048, PIECE = 4096 /* what a pipe that is ready takes */, PATIENCE_MS = 1000, PATIENCE_MOST_MS = 5000 };
+/* Bytes that wait: so many, and a device's stream is full; so many, and its guest is stalled; no more than that are kept. */
+enum { FULL = 32 << 10, STALLED = FULL + 1024, KEPT = 16 << 20 };
 #define RETRY_NS 10000000 /* for who does not call stream_offer */
 struct stream {
     struct stream_spec spec;
@@ -28,12 +32,17 @@ struct stream {
     int listener;                    /* -1: none */
     int in, out;                     /* -1: nobody is there */
     int slave;                       /* of a pty, held so that the master never hangs up; -1: none */
-    pthread_mutex_t lock;            /* `out`, against closing it while it is written to */
+    bool blocks, is_socket;          /* of `out` */
+    pthread_mutex_t lock;            /* `out`, against closing it while it is written to, and to `stalls` */
     bool waits;                      /* for a slow reader; else what it has no room for is lost */
+    uint8_t *waiting; size_t waiting_at, waiting_size, waiting_room;
+    bool full, stalls;               /* it was said so, and somebody waits for it to be otherwise */
+    bool out_watched;                /* main loop's thread */
+    void (*drained)(void *); void *drained_ctx;
     struct machine *machine;
     stream_input_fn *input; stream_opened_fn *opened; void *ctx;
     uint8_t pending[PENDING]; size_t pending_size;
-    int timer;                       /* to offer `pending` again */
+    int timer;                       /* to offer `pending` again, and to look at `waiting` */
     atomic_bool refused;             /* there is some of it */
     unsigned telnet_skip; bool telnet_sub;
 };
@@ -128,8 +137,9 @@ static int own_output(int fd)
 static bool open_pty(struct stream *s, char *error, size_t size)
 {
     struct termios t;
-    s->in = s->out = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-    if (s->in < 0 || grantpt(s->in) || unlockpt(s->in))
+    s->in = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    s->out = fcntl(s->in, F_DUPFD_CLOEXEC, 0);
+    if (s->out < 0 || grantpt(s->in) || unlockpt(s->in))
         return failed(s, "open a", error, size);
     s->slave = open(ptsname(s->in), O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (s->slave >= 0 && tcgetattr(s->slave, &t) == 0) {
@@ -148,7 +158,9 @@ static void peer(struct stream *s, int fd)
     if (s->spec.kind == STREAM_TCP)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     pthread_mutex_lock(&s->lock);
-    s->in = s->out = fd;
+    s->in = fd;
+    s->out = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* watched by itself */
+    s->waiting_size = 0;
     pthread_mutex_unlock(&s->lock);
     /* WILL ECHO, WILL SUPPRESS-GO-AHEAD, WILL BINARY, DO BINARY (RFC 854, 856 to 858) */
     static const uint8_t hello[] = {255, 251, 1, 255, 251, 3, 255, 251, 0, 255, 253, 0};
@@ -245,17 +257,147 @@ struct stream *stream_open(const struct stream_spec *spec, const char *label, ch
     }
     *s = (struct stream){.spec = *spec, .label = label, .listener = -1, .in = -1, .out = -1, .slave = -1, .timer = -1, .waits = true};
     pthread_mutex_init(&s->lock, NULL);
-    if (open_kind(s, error, error_size) && (!s->spec.wait || wait_for_peer(s, error, error_size)))
+    if (open_kind(s, error, error_size) && (!s->spec.wait || wait_for_peer(s, error, error_size))) {
+        struct stat st;
+        int flags = s->out >= 0 ? fcntl(s->out, F_GETFL) : -1;
+        s->is_socket = s->spec.kind == STREAM_STDIO && fstat(s->out, &st) == 0 && S_ISSOCK(st.st_mode);
+        s->blocks = s->spec.kind == STREAM_STDIO && !(flags & O_NONBLOCK);
         return s;
+    }
     stream_close(s);
     return NULL;
+}
+
+/* --- Output */
+static ssize_t put_piece(const struct stream *s, const uint8_t *p, size_t size)
+{
+    if (s->is_socket)
+        return send(s->out, p, size, MSG_DONTWAIT);
+    if (s->blocks && poll(&(struct pollfd){s->out, POLLOUT, 0}, 1, 0) == 0)
+        return errno = EAGAIN, -1;
+    return write(s->out, p, s->blocks && size > PIECE ? PIECE : size);
+}
+
+/* How many of the bytes are done with: written, or nobody reads any more. */
+static size_t put(const struct stream *s, const uint8_t *p, size_t size)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t n = put_piece(s, p + done, size - done);
+        if (n >= 0)
+            done += (size_t)n;
+        else if (errno == EAGAIN)
+            return done;
+        else if (errno != EINTR)
+            return size;
+    }
+    return done;
+}
+
+static void put_waiting(struct stream *s)
+{
+    size_t n = s->out >= 0 ? put(s, s->waiting + s->waiting_at, s->waiting_size) : s->waiting_size;
+    s->waiting_size -= n;
+    s->waiting_at = s->waiting_size ? s->waiting_at + n : 0;
+}
+
+static void keep(struct stream *s, const uint8_t *bytes, size_t size)
+{
+    if (s->waiting_size + size > KEPT)
+        return;
+    memmove(s->waiting, s->waiting + s->waiting_at, s->waiting_at ? s->waiting_size : 0);
+    s->waiting_at = 0;
+    if (s->waiting_size + size > s->waiting_room) {
+        size_t room = 2 * (s->waiting_size + size);
+        uint8_t *more = realloc(s->waiting, room);
+        if (!more)
+            return;
+        s->waiting = more;
+        s->waiting_room = room;
+    }
+    memcpy(s->waiting + s->waiting_size, bytes, size);
+    s->waiting_size += size;
+}
+
+static void arm(struct stream *s, long ns)
+{
+    timerfd_settime(s->timer, 0, &(struct itimerspec){.it_value = {.tv_nsec = ns}}, NULL);
+}
+
+void stream_write(struct stream *s, const void *bytes, size_t size)
+{
+    pthread_mutex_lock(&s->lock);
+    bool waited = s->waiting_size;
+    size_t done = s->out < 0 ? size : waited ? 0 : put(s, bytes, size);
+    if (done < size && s->waits)
+        keep(s, (const uint8_t *)bytes + done, size - done);
+    bool wake = !waited && s->waiting_size && s->timer >= 0;
+    pthread_mutex_unlock(&s->lock);
+    if (wake)
+        arm(s, 1);
+}
+
+/* In the main loop: more of what waits goes. */
+static void on_writable(void *ctx, short events);
+static void watch_output(struct stream *s, bool on)
+{
+    if (s->out_watched != on && machine_watch(s->machine, s->out, on ? POLLOUT : 0, on_writable, s))
+        s->out_watched = on;
+}
+
+static void look_at_output(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool waits = s->waiting_size;
+    pthread_mutex_unlock(&s->lock);
+    watch_output(s, waits);
+}
+
+static void tell_drained(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool low = s->waiting_size < FULL / 2, full = low && s->full, stalls = low && s->stalls;
+    s->full &= !full;
+    s->stalls &= !stalls;
+    pthread_mutex_unlock(&s->lock);
+    if (full && s->drained)
+        s->drained(s->drained_ctx);
+    if (stalls)
+        machine_output_stall(s->machine, false);
+}
+
+static void on_writable(void *ctx, short events)
+{
+    struct stream *s = ctx;
+    (void)events;
+    pthread_mutex_lock(&s->lock);
+    put_waiting(s);
+    pthread_mutex_unlock(&s->lock);
+    look_at_output(s);
+    tell_drained(s);
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* At the end, as long as somebody reads. */
+static void flush(struct stream *s)
+{
+    uint64_t end = now_ms() + PATIENCE_MOST_MS;
+    while (s->waiting_size && now_ms() < end && poll(&(struct pollfd){s->out, POLLOUT, 0}, 1, PATIENCE_MS) > 0)
+        put_waiting(s);
 }
 
 void stream_close(struct stream *s)
 {
     if (!s)
         return;
-    if (s->in > STDERR_FILENO && s->in != s->out)
+    flush(s);
+    if (s->in > STDERR_FILENO)
         close(s->in);
     if (s->out >= 0)
         close(s->out);
@@ -268,6 +410,7 @@ void stream_close(struct stream *s)
     if (s->timer >= 0)
         close(s->timer);
     pthread_mutex_destroy(&s->lock);
+    free(s->waiting);
     free(s);
 }
 
@@ -289,20 +432,19 @@ static void hang_up(struct stream *s)
         s->in = -1;
         return;
     }
+    watch_output(s, false);
     pthread_mutex_lock(&s->lock);
+    close(s->in);
     close(s->out);
     s->in = s->out = -1;
+    s->waiting_size = 0;
     pthread_mutex_unlock(&s->lock);
+    tell_drained(s);
     s->pending_size = 0;
     if (s->opened)
         s->opened(s->ctx, false);
     if (s->listener >= 0)
         machine_watch(s->machine, s->listener, POLLIN, on_peer, s);
-}
-
-static void arm(struct stream *s, long ns)
-{
-    timerfd_settime(s->timer, 0, &(struct itimerspec){.it_value = {.tv_nsec = ns}}, NULL);
 }
 
 void stream_offer(struct stream *s)
@@ -319,6 +461,7 @@ static void offer(struct stream *s)
     if (s->pending_size)
         arm(s, RETRY_NS);
     watch(s, !s->pending_size);
+    look_at_output(s); /* which may have armed the timer too */
 }
 
 static void on_timer(void *ctx, short events)
@@ -326,7 +469,10 @@ static void on_timer(void *ctx, short events)
     struct stream *s = ctx;
     uint64_t count;
     (void)events;
-    if (read(s->timer, &count, sizeof count) > 0 && s->pending_size)
+    if (read(s->timer, &count, sizeof count) <= 0)
+        return;
+    look_at_output(s);
+    if (s->pending_size)
         offer(s);
 }
 
@@ -380,14 +526,22 @@ static void on_peer(void *ctx, short events)
         s->opened(s->ctx, true);
 }
 
-bool stream_start(struct stream *s, struct machine *m, stream_input_fn *input, stream_opened_fn *opened, void *ctx)
+bool stream_attach(struct stream *s, struct machine *m)
 {
     s->machine = m;
+    s->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (s->timer < 0 || !machine_watch(m, s->timer, POLLIN, on_timer, s))
+        return false;
+    look_at_output(s);
+    return true;
+}
+
+bool stream_start(struct stream *s, struct machine *m, stream_input_fn *input, stream_opened_fn *opened, void *ctx)
+{
     s->input = input;
     s->opened = opened;
     s->ctx = ctx;
-    s->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (s->timer < 0 || !machine_watch(m, s->timer, POLLIN, on_timer, s))
+    if (!stream_attach(s, m))
         return false;
     if (s->in >= 0) {
         if (!machine_watch(m, s->in, POLLIN, on_input, s))
@@ -400,34 +554,35 @@ bool stream_start(struct stream *s, struct machine *m, stream_input_fn *input, s
     return true;
 }
 
-/* --- Output */
-static void write_all(struct stream *s, const char *p, size_t size)
-{
-    while (size) {
-        ssize_t n = write(s->out, p, size);
-        if (n > 0) {
-            p += n;
-            size -= (size_t)n;
-        } else if (n < 0 && errno == EAGAIN) {
-            if (!s->waits || (s->machine && machine_is_ending(s->machine)))
-                return;
-            poll(&(struct pollfd){s->out, POLLOUT, 0}, 1, PATIENCE_MS);
-        } else if (n < 0 && errno != EINTR) {
-            return; /* nobody reads any more */
-        }
-    }
-}
-
-void stream_write(struct stream *s, const void *bytes, size_t size)
-{
-    pthread_mutex_lock(&s->lock);
-    if (s->out >= 0)
-        write_all(s, bytes, size);
-    pthread_mutex_unlock(&s->lock);
-}
-
 void stream_print(struct stream *s, const char *text) { stream_write(s, text, strlen(text)); }
-static void chardev_write(void *ctx, const uint8_t *bytes, size_t size) { stream_write(ctx, bytes, size); }
-struct chardev stream_chardev(struct stream *s) { return (struct chardev){chardev_write, s}; }
+/* With the machine locked, as is_full. */
+static void chardev_write(void *ctx, const uint8_t *bytes, size_t size)
+{
+    struct stream *s = ctx;
+    stream_write(s, bytes, size);
+    pthread_mutex_lock(&s->lock);
+    bool stall = s->machine && s->waiting_size >= STALLED && !s->stalls;
+    s->stalls |= stall;
+    pthread_mutex_unlock(&s->lock);
+    if (stall)
+        machine_output_stall(s->machine, true);
+}
+
+static bool chardev_is_full(void *ctx)
+{
+    struct stream *s = ctx;
+    pthread_mutex_lock(&s->lock);
+    bool full = s->waiting_size >= FULL;
+    s->full |= full;
+    pthread_mutex_unlock(&s->lock);
+    return full;
+}
+
+struct chardev stream_chardev(struct stream *s) { return (struct chardev){chardev_write, s, chardev_is_full}; }
+void stream_on_drained(struct stream *s, void (*drained)(void *), void *ctx)
+{
+    s->drained = drained;
+    s->drained_ctx = ctx;
+}
 bool stream_echoes(const struct stream *s) { return s->spec.kind == STREAM_STDIO ? terminal_is_raw() : s->spec.kind == STREAM_PTY || s->spec.telnet; }
 bool stream_is_stdio(const struct stream *s) { return s->spec.kind == STREAM_STDIO; }

@@ -29,10 +29,15 @@ typedef void stream_opened_fn(void *ctx, bool open);
 bool stream_start(struct stream *, struct machine *, stream_input_fn *, stream_opened_fn *opened, void *ctx);
 /* What was not taken is offered again at once.  Any thread. */
 void stream_offer(struct stream *);
-/* All of it, however long the reader takes, while the machine runs; without a peer nothing.  Any thread. */
+/* Never blocks: what a slow reader has no room for waits, and follows when it has; stream_close waits for it, for a while.  Without a peer nothing.
+ * Any thread. */
 void stream_write(struct stream *, const void *bytes, size_t size);
+/* For who does not call stream_start: what waits is written by the main loop. */
+bool stream_attach(struct stream *, struct machine *); /* false: no room for more descriptors */
 void stream_print(struct stream *, const char *text);
+/* For a device's output.  It is full while much waits; where the device goes on all the same, the guest is stalled. */
 struct chardev stream_chardev(struct stream *);
+void stream_on_drained(struct stream *, void (*drained)(void *ctx), void *ctx); /* it was full, and is no more; main loop's thread */
 bool stream_echoes(const struct stream *); /* what is typed is not shown by the other side */
 bool stream_is_stdio(const struct stream *);
 
