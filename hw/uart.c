@@ -158,11 +158,14 @@ static void msr_write(struct uart *u, uint8_t lines)
 
 static void mcr_write(struct uart *u, uint8_t v)
 {
+    bool hears_again = u->mcr & MCR_LOOP && !(v & MCR_LOOP);
     u->mcr = v & 0x1f;
     if (v & MCR_LOOP)
         msr_write(u, (uint8_t)((v & 2) << 3 | (v & 1) << 5 | (v & 4) << 4 | (v & 8) << 4));
     else
         msr_write(u, 0xb0); /* CTS, DSR, DCD: somebody listens */
+    if (hears_again && u->room)
+        u->room(u->room_ctx);
 }
 
 static void fcr_write(struct uart *u, uint8_t v)

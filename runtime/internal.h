@@ -215,6 +215,9 @@ struct debugger {
 
 #define TSC_KHZ 1000000u         /* of the guest's TSC, where no accelerator has it otherwise */
 enum request { REQUEST_QUIT = 1, REQUEST_STOP = 2, REQUEST_RESET = 4, REQUEST_RAM = 32 /* machine_ram_noted */ };
+/* What was typed and the UART has no room for yet.  It goes there as the guest reads, without a turn of the main loop. */
+enum { TYPED = 256, TYPED_BREAK = 256 };
+struct typed { struct machine *machine; unsigned port; uint16_t bytes[TYPED]; unsigned at, count; void (*room)(void *); void *ctx; };
 struct watch { int fd; short events; void (*ready)(void *, short); void *ctx; };
 struct machine {
     struct machine_config config;
@@ -252,6 +255,7 @@ struct machine {
     struct cache *_Atomic cache;    /* of translations; NULL: none.  Set by the vCPU's thread where the tier becomes TIER_TIERED */
     int wake_fd;                    /* wakes the main loop */
     struct watch watches[32]; unsigned watch_count;
+    struct typed typed[2];          /* by serial port; locked */
     uint64_t written_pages[64]; unsigned written_count; /* of RAM, by other threads; one more than there is room for: any page */
 };
 static inline struct vcpu *vcpu_of(struct x86_cpu *cpu) { return (struct vcpu *)((char *)cpu - offsetof(struct vcpu, cpu)); }

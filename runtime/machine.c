@@ -407,10 +407,42 @@ static bool load_guest(struct machine *m, char *error, size_t size)
     return true;
 }
 
+static void typed_go(struct typed *t)
+{
+    struct device *uart = pc_serial(t->machine->pc, t->port);
+    for (; t->count; t->count--, t->at = (t->at + 1) % TYPED) {
+        uint8_t byte = (uint8_t)t->bytes[t->at];
+        if (!uart_has_room(uart))
+            break;
+        if (t->bytes[t->at] == TYPED_BREAK)
+            uart_break(uart);
+        else
+            uart_receive(uart, &byte, 1);
+    }
+}
+
+static void on_room(void *typed)
+{
+    struct typed *t = typed;
+    typed_go(t);
+    if (t->room && t->count <= TYPED / 2)
+        t->room(t->ctx);
+}
+
+static void typed_begin(struct machine *m)
+{
+    for (unsigned port = 0; port < 2; port++) {
+        m->typed[port] = (struct typed){.machine = m, .port = port};
+        uart_on_room(pc_serial(m->pc, port), on_room, &m->typed[port]);
+    }
+}
+
 void machine_reset_now(struct machine *m)
 {
     char error[256];
     pc_reset(m->pc);
+    for (unsigned port = 0; port < 2; port++)
+        typed_go(&m->typed[port]);
     if (!load_guest(m, error, sizeof error)) {
         fprintf(stderr, "tierce: reset: %s\n", error);
         machine_end_with(m, MACHINE_ERROR, 1);
@@ -499,6 +531,7 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
         m->tsc_khz = c->accel->tsc_khz(m->accel);
     if (!(m->pc = pc_new(&pc, error, size)))
         return false;
+    typed_begin(m);
     if (!softmmu_init(m->vcpu) || !tb_store_init(m->vcpu, c->code_buffer_size ? c->code_buffer_size : CODE_BUFFER)) {
         snprintf(error, size, "cannot set up translation: %s", strerror(errno));
         return false;
@@ -750,18 +783,11 @@ bool machine_watch(struct machine *m, int fd, short events, void (*ready)(void *
     return ok;
 }
 
-size_t machine_serial_input(struct machine *m, unsigned port, const uint8_t *bytes, size_t size)
-{
-    pthread_mutex_lock(&m->lock);
-    size_t n = uart_receive(pc_serial(m->pc, port), bytes, size);
-    pthread_mutex_unlock(&m->lock);
-    return n;
-}
-
 void machine_serial_on_room(struct machine *m, unsigned port, void (*room)(void *), void *ctx)
 {
     pthread_mutex_lock(&m->lock);
-    uart_on_room(pc_serial(m->pc, port), room, ctx);
+    m->typed[port].room = room;
+    m->typed[port].ctx = ctx;
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -780,10 +806,30 @@ void machine_output_stall(struct machine *m, bool stall)
     pthread_mutex_unlock(&m->lock);
 }
 
+static bool type(struct typed *t, uint16_t what)
+{
+    if (t->count == TYPED)
+        return false;
+    t->bytes[(t->at + t->count++) % TYPED] = what;
+    return true;
+}
+
+size_t machine_serial_input(struct machine *m, unsigned port, const uint8_t *bytes, size_t size)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&m->lock);
+    while (n < size && type(&m->typed[port], bytes[n]))
+        n++;
+    typed_go(&m->typed[port]);
+    pthread_mutex_unlock(&m->lock);
+    return n;
+}
+
 void machine_serial_break(struct machine *m, unsigned port)
 {
     pthread_mutex_lock(&m->lock);
-    uart_break(pc_serial(m->pc, port));
+    type(&m->typed[port], TYPED_BREAK);
+    typed_go(&m->typed[port]);
     pthread_mutex_unlock(&m->lock);
 }
 

@@ -87,9 +87,9 @@ bool machine_is_stopped(struct machine *);
 bool machine_is_ending(struct machine *);      /* async-signal-safe */
 /* Main loop: calls ready(ctx, events) when fd is (poll events); for terminals. remove with events 0. */
 bool machine_watch(struct machine *, int fd, short events, void (*ready)(void *ctx, short events), void *ctx);
-size_t machine_serial_input(struct machine *, unsigned port, const uint8_t *, size_t); /* how many bytes the UART took */
+size_t machine_serial_input(struct machine *, unsigned port, const uint8_t *, size_t); /* how many bytes were taken, for the UART */
 void machine_serial_break(struct machine *, unsigned port);
-/* room(ctx) is called, on the vCPU's thread and with the machine locked, when the UART has room for input again. */
+/* room(ctx) is called, on the vCPU's thread and with the machine locked, when there is room for input again. */
 void machine_serial_on_room(struct machine *, unsigned port, void (*room)(void *ctx), void *ctx);
 void machine_serial_drained(struct machine *, unsigned port); /* uart_drained; any thread */
 /* The guest stands still, as often as with true, until as often with false: its output has nowhere to go.  All else goes on.  Any thread. */

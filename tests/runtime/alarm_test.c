@@ -1,12 +1,8 @@
 /* Timers whose main loop is held back, as on a host that has no CPU for it: a guest that spins without a look at any device has its interrupts all the
  * same, and one that reads a counter past its end finds the interrupt pending.  And the main loop runs the timers where the host has none for us. */
-#include "runtime/runtime.h"
-#include <poll.h>
+#include "tests/runtime/held_loop.h"
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 /* 32 bit, at 0x100000.  `spin`: 50 ticks of 1 kHz, then 'y'.  `ask`: 2000 times one shot of the PIT, whose output is high when the PIC is asked. */
 #define LATCHES "  mov $0x11, %al\n out %al, $0x20\n mov $0x20, %al\n out %al, $0x21\n mov $4, %al\n out %al, $0x21\n" \
@@ -51,8 +47,7 @@ __asm__(".pushsection .rodata\n"
         ".popsection\n");
 extern const uint8_t spin_begin[], spin_end[], ask_begin[], ask_end[];
 
-enum { SECONDS = 20 };
-struct run { struct machine *machine; int pipe[2]; bool held; atomic_int said; };
+struct run { struct machine *machine; bool held; atomic_int said; };
 
 static void put(void *ctx, const uint8_t *bytes, size_t size)
 {
@@ -63,19 +58,12 @@ static void put(void *ctx, const uint8_t *bytes, size_t size)
         machine_quit(r->machine);
 }
 
-/* The main loop's first turn takes until the guest has spoken. */
-static void hold(void *ctx, short events)
-{
-    struct run *r = ctx;
-    (void)events;
-    for (unsigned i = 0; i < SECONDS * 1000 && !atomic_load(&r->said); i++)
-        usleep(1000);
-    machine_quit(r->machine);
-}
+static bool has_said(void *ctx) { return atomic_load(&((struct run *)ctx)->said); }
 
 static bool run(const char *name, enum tier tier, const uint8_t *begin, const uint8_t *end, bool held)
 {
     struct run r = {.held = held};
+    struct held loop;
     char error[256] = "";
     bool usage;
     int status;
@@ -83,12 +71,14 @@ static bool run(const char *name, enum tier tier, const uint8_t *begin, const ui
         .ram_size = 16 << 20, .tier = tier, .raw_image = begin, .raw_size = (size_t)(end - begin), .raw_entry = 0x100000, .raw_mode = 32, .debug_console = {put, &r},
     };
     r.machine = machine_new(&config, error, sizeof error, &usage);
-    if (!r.machine || pipe(r.pipe) || write(r.pipe[1], "", 1) != 1 || (held && !machine_watch(r.machine, r.pipe[0], POLLIN, hold, &r)))
+    if (!r.machine)
         exit((printf("%s: %s\n", name, error), 1));
+    if (held)
+        held_begin(&loop, r.machine, has_said, &r);
     machine_run(r.machine, &status);
     machine_free(r.machine);
-    close(r.pipe[0]);
-    close(r.pipe[1]);
+    if (held)
+        held_end(&loop);
     bool ok = r.said == 'y';
     if (!ok)
         printf("%s, %s: %s\n", name, tier_name(tier), r.said ? "the interrupt was not pending" : "no interrupts came");
