@@ -15,14 +15,19 @@
 #define TCG_TABLE_ENTRIES (1ull << 36)
 #define TCG_TABLE_ALIGN (64u << 10)
 #define TCG_WRITE_BIAS 0x240c /* write_base - write_table: BEXTR's control for bits 12..47 */
-struct tcg_jump { uint64_t tag; void *code; };  /* tag = pc ^ mode_tag; ~0 never matches */
+/* The jump table.  A mode's entries lie as many places further on as its number says (context->jumps), so that one that has the PC is of the
+ * mode, too.  Where there is none, PC ~0 leads back to the cpu loop. */
+struct tcg_jump { uint64_t pc; const void *code; };
 #ifdef TIERCE_NASTY
 #define TCG_JUMP_ENTRIES 4u
 #else
 #define TCG_JUMP_ENTRIES 16384u
 #endif
-static inline uint64_t tcg_jump_pc(const struct tcg_jump *j) { return (uint64_t)((int64_t)(j->tag << 16) >> 16); } /* sign-extended; of an entry in use */
-/* Index of a PC in the jump table: its low bits and the page's number, since functions begin at multiples of 16.  As this is a multiplication, a shift
+#define TCG_JUMP_MODES 1024u
+#define TCG_JUMP_ROOM (TCG_JUMP_ENTRIES + TCG_JUMP_MODES)
+#define TCG_NO_JUMP (~0ull)
+void tcg_jumps_clear(struct tcg_jump *, size_t count);
+/* Index of a PC in the jump table, of mode 0: its low bits and the page's number, since functions begin at multiples of 16.  As this is a multiplication, a shift
  * and a mask in translated code; a page's entries are neighbours. */
 enum { TCG_JUMP_FACTOR = 4097, TCG_JUMP_SHIFT = 12 };
 static inline unsigned tcg_jump_hash(uint64_t pc) { return (uint32_t)pc * TCG_JUMP_FACTOR >> TCG_JUMP_SHIFT & (TCG_JUMP_ENTRIES - 1); }
@@ -52,8 +57,8 @@ struct tcg_context {
     void (*stub_call)(void), (*stub_slow)(void), (*stub_leave)(void);
     uint64_t exit_site;                  /* out: chainable exit that was taken, or -1 */
     void *block;                         /* out: the user pointer of the block whose chainable exit was taken */
-    struct tcg_jump *jumps;              /* TCG_JUMP_ENTRIES; set by the runtime */
-    uint64_t mode_tag;                   /* (number of the present mode) << 48; set by the runtime */
+    const struct tcg_jump *jumps;        /* in a table of TCG_JUMP_ROOM, of the present mode; set by the runtime */
+    void (*miss)(void);                  /* with `jumps` an entry that leads to the cpu loop; set by tcg_run */
     /* Regions of blocks (backend-llvm/): how they are entered and left, for entry.S; the flags they did not need. */
     void (*stub_region_enter)(void), (*stub_region_go)(void), (*stub_region_leave)(void);
     uint64_t (*region_flags)(uint64_t tags, uint64_t c_result, uint64_t c_second, uint64_t result, uint64_t second); /* set by the runtime */
@@ -102,7 +107,7 @@ struct tcg_block {             /* what the runtime keeps of a translation */
 /* What in a block's code depends on where in the guest it is, and on the process: what is added up, and the form of the field. */
 struct tcg_reloc { uint32_t at : 24, kind : 4, form : 4; int32_t value; };
 struct tcg_options {
-    const struct ir_guest *guest; uint64_t pc; uint64_t mode_id; void *user; bool icount; const uint8_t *code; /* the guest's bytes, for the operation of that name */
+    const struct ir_guest *guest; uint64_t pc; void *user; bool icount; const uint8_t *code; /* the guest's bytes, for the operation of that name */
     bool moves;                          /* its relocations are wanted */
     int32_t counter;                     /* offset from the state of an i32 that is counted down at each entry; below zero the block is left before it
                                             begins, with IR_LEAVE_HOT.  0: none */
@@ -117,7 +122,7 @@ enum tcg_result __attribute__((warn_unused_result))
 tcg_compile(struct tcg_buffer *, size_t *at, size_t limit, const struct ir_block *, const struct tcg_options *, struct tcg_block *out);
 /* A block's code as it was compiled, without links and redirection: code_size bytes, to be placed by tcg_place. */
 void tcg_copy(const struct tcg_block *, uint8_t *code);
-/* Places code that tcg_copy gave, for another PC, mode, user and counter, of the same `icount`: as tcg_compile does.  `out` is the block but for entry, counting, sites and
+/* Places code that tcg_copy gave, for another PC, user and counter, of the same `icount`: as tcg_compile does.  `out` is the block but for entry, counting, sites and
  * relocs.  at_64: its old entry's address modulo 64.  TCG_TOO_COMPLEX: it does not fit there, or a relocation is none of ours; it is to be compiled. */
 struct tcg_moved { const uint8_t *code; unsigned at_64; const struct tcg_reloc *relocs; unsigned reloc_count; };
 enum tcg_result __attribute__((warn_unused_result))

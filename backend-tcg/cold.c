@@ -183,11 +183,23 @@ static void cold_unaligned(struct tcg *t, const struct cold *c)
 static void jump_by_table(struct tcg *t, int32_t offset)
 {
     emit_rm(t, 0, 0x8b, 8, RCX, RBP, CONTEXT(jumps));
-    emit_moving(t, RDX, RELOC_TAG, offset);
-    emit_rm_far(t, 0x3b, 8, RDX, RCX, RELOC_ENTRY, offset);
+    emit_moving(t, RSI, RELOC_PC, offset);
+    emit_rm_far(t, 0x3b, 8, RSI, RCX, RELOC_ENTRY, offset);
     uint32_t miss = emit_jcc_short(t, CC_NZ);
     emit_rm_far(t, 0xff, 4, 4, RCX, RELOC_ENTRY_CODE, offset);
     emit_bind_short(t, miss);
+}
+
+/* The jump table does not know the target: it may be that it has no canonical form. */
+static void cold_target(struct tcg *t, const struct cold *c, uint32_t *bad)
+{
+    emit_mov(t, c->to, c->ea);
+    emit_shift_imm(t, 4, 8, c->to, 16);
+    emit_shift_imm(t, 7, 8, c->to, 16);
+    emit_rr(t, 0, 0x39, 8, c->ea, c->to);
+    *bad = emit_jcc(t, CC_NZ);
+    emit_rm(t, 0, 0x8d, 8, c->to, RBP, CONTEXT(jumps));
+    emit_bind(t, emit_jmp(t), c->back);
 }
 
 static void cold_exit(struct tcg *t, const struct cold *c)
@@ -230,6 +242,7 @@ void emit_cold(struct tcg *t)
             emit_bind(t, c->from, at[n]);
         switch ((enum cold_kind)c->kind) {
         case COLD_TRANSLATE: cold_translate(t, c, &none[n]); break;
+        case COLD_TARGET: cold_target(t, c, &none[n]); break;
         case COLD_UNALIGNED: cold_unaligned(t, c); break;
         case COLD_LEAVE: cold_leave(t, c, (enum ir_leave)c->reason); break;
         case COLD_STOP: cold_stop(t, c); break;
@@ -247,7 +260,7 @@ void emit_cold(struct tcg *t)
     if (t->full)
         return;
     for (unsigned n = 0; n < t->colds; n++)
-        if (t->cold[n].kind == COLD_TRANSLATE)
+        if (t->cold[n].kind == COLD_TRANSLATE || t->cold[n].kind == COLD_TARGET)
             emit_bind(t, none[n], at[t->cold[n].way]);
     for (unsigned n = 0; n < t->sites_n; n++)
         t->sites[n].slow_offset = at[t->sites[n].slow_offset];

@@ -650,26 +650,51 @@ static void do_call(struct tcg *t, const struct ir_insn *i, ir_ref self)
     t->v[self].clean = false;
 }
 
-/* IR_JUMP_MODE needs no more: the tag is read from the context, and each helper call loads the tables' base anew. */
+/* entry = the jump table's for that PC: tcg_jump_hash */
+static void jump_entry(struct tcg *t, unsigned entry, unsigned pc)
+{
+    emit_rr(t, 0, 0x69, 4, entry, pc);
+    put32(t, TCG_JUMP_FACTOR);
+    emit_shift_imm(t, 5, 4, entry, TCG_JUMP_SHIFT - JUMP_SIZE_LOG);
+    emit_alu_imm(t, 4, 4, entry, JUMP_MASK << JUMP_SIZE_LOG);
+    emit_rm(t, 0, 0x03, 8, entry, RBP, CONTEXT(jumps));
+    emit_rm(t, 0, 0x3b, 8, pc, entry, 0);
+}
+
+/* What the table knows needs no check: it is looked at first, and where the jump is it is known. */
+static void do_guard(struct tcg *t, ir_ref self)
+{
+    unsigned pc = use(t, t->b->insns[t->b->count - 1].arg[0]), entry = gpr_temp(t);
+    t->host_flags = IR_NONE;
+    jump_entry(t, entry, pc);
+    struct cold *c = cold_new(t, COLD_TARGET);
+    c->ea = (uint8_t)pc;
+    c->to = (uint8_t)entry;
+    c->from = emit_jcc(t, CC_NZ);
+    c->back = here(t);
+    c->way = tcg_site_way(t);
+    own(t, self, entry);
+}
+
+/* IR_JUMP_MODE needs no more: the mode's entries are found by the context, and each helper call loads the tables' base anew. */
 static void do_jump_to(struct tcg *t, const struct ir_insn *i)
 {
-    uint32_t out[2];
+    uint32_t stop, none = 0;
+    unsigned entry = RCX;
     flags_settle(t);
     use_in(t, i->arg[0], RSI);
+    if (t->guard != IR_NONE)
+        entry = use(t, t->guard);
     emit_alu_mem_imm(t, 7, 4, RBP, (int32_t)t->g->stop_offset, 0);
-    out[0] = emit_jcc_short(t, CC_NZ);
-    emit_rr(t, 0, 0x69, 4, RCX, RSI); /* the entry's offset: tcg_jump_hash */
-    put32(t, TCG_JUMP_FACTOR);
-    emit_rm(t, 0, 0x8b, 8, RDX, RBP, CONTEXT(mode_tag));
-    emit_shift_imm(t, 5, 4, RCX, TCG_JUMP_SHIFT - JUMP_SIZE_LOG);
-    emit_alu_imm(t, 4, 4, RCX, JUMP_MASK << JUMP_SIZE_LOG);
-    emit_rm(t, 0, 0x03, 8, RCX, RBP, CONTEXT(jumps));
-    emit_rr(t, 0, 0x31, 8, RSI, RDX);
-    emit_rm(t, 0, 0x3b, 8, RDX, RCX, 0);
-    out[1] = emit_jcc_short(t, CC_NZ);
-    emit_rm(t, 0, 0xff, 4, 4, RCX, 8);
-    for (unsigned k = 0; k < 2; k++)
-        emit_bind_short(t, out[k]);
+    stop = emit_jcc_short(t, CC_NZ);
+    if (t->guard == IR_NONE) {
+        jump_entry(t, entry, RSI);
+        none = emit_jcc_short(t, CC_NZ);
+    }
+    emit_rm(t, 0, 0xff, 4, 4, entry, offsetof(struct tcg_jump, code));
+    if (none)
+        emit_bind_short(t, none);
+    emit_bind_short(t, stop);
     emit_rm(t, 0, 0x89, 8, RSI, RBP, (int32_t)t->g->pc_offset);
     emit_leave(t, IR_LEAVE_NEXT);
 }
@@ -762,7 +787,12 @@ static void emit_one(struct tcg *t, const struct ir_insn *i, ir_ref self)
     case IR_atomic_add: case IR_atomic_and: case IR_atomic_or: case IR_atomic_xor: case IR_atomic_xchg: case IR_atomic_cas: do_atomic(t, i, self); break;
     case IR_fence: put8(t, 0x0f); put8(t, 0xae); put8(t, 0xf0); break;
     case IR_call: do_call(t, i, self); break;
-    case IR_raise_if: case IR_divert_if: leave_if(t, condition(t, i->arg[0]), IR_LEAVE_INTERPRET); break;
+    case IR_raise_if: case IR_divert_if:
+        if (self == t->guard)
+            do_guard(t, self);
+        else
+            leave_if(t, condition(t, i->arg[0]), IR_LEAVE_INTERPRET);
+        break;
     case IR_exit_if: emit_exit(t, i->imm, (int)condition(t, i->arg[0])); break;
     case IR_jump: emit_exit(t, i->imm, -1); break;
     case IR_jump_to: do_jump_to(t, i); break;
@@ -852,12 +882,39 @@ static void want_pinned(struct tcg *t, ir_ref n, unsigned reg, int32_t floor)
     }
 }
 
+/* target << 16 >> 16, with signs */
+static bool is_canonical_form(const struct tcg *t, ir_ref form, ir_ref target)
+{
+    const struct ir_insn *i = &t->b->insns[form], *shifted = &t->b->insns[i->arg[0]];
+    int64_t right, left;
+    return i->op == IR_sar && t->v[form].uses == 1 && const_of(t, i->arg[1], &right) && right == 16 && shifted->op == IR_shl &&
+           t->v[i->arg[0]].uses == 1 && shifted->arg[0] == target && const_of(t, shifted->arg[1], &left) && left == 16;
+}
+
+static void find_guard(struct tcg *t)
+{
+    const struct ir_block *b = t->b;
+    ir_ref end = b->count - 1, target = b->insns[end].arg[0];
+    int64_t c;
+    t->guard = IR_NONE;
+    for (ir_ref n = end; b->insns[end].op == IR_jump_to && !const_of(t, target, &c) && n-- > target;) {
+        const struct ir_insn *i = &b->insns[n], *bad = &b->insns[i->arg[0]];
+        if (i->op != IR_raise_if || bad->op != IR_ne || t->v[i->arg[0]].uses != 1 || bad->arg[1] != target || !is_canonical_form(t, bad->arg[0], target))
+            continue;
+        t->v[b->insns[bad->arg[0]].arg[0]].done = t->v[bad->arg[0]].done = t->v[i->arg[0]].done = true;
+        t->v[n].last = end;
+        t->guard = n;
+        return;
+    }
+}
+
 static void analyse(struct tcg *t)
 {
     const struct ir_block *b = t->b;
     int32_t left = 0, touched[BANKS][16] = {{0}};
     ir_ref pending = IR_NONE;
     count_uses(t);
+    find_guard(t);
     for (ir_ref n = 0; n < b->count; n++) {
         const struct ir_insn *i = &b->insns[n];
         bool whole;

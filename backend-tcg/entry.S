@@ -136,6 +136,14 @@ routine tierce_tcg_leave
         ret
         .size   tierce_tcg_leave, . - tierce_tcg_leave
 
+/* No entry in the jump table: on at PC RSI, through the cpu loop.  Jumped to. */
+routine tierce_tcg_miss
+        movq    C_PC_SLOT(%rbp), %rax
+        movq    %rsi, (%rax)
+        movl    $LEAVE_NEXT, %eax
+        jmp     tierce_tcg_leave
+        .size   tierce_tcg_miss, . - tierce_tcg_miss
+
 /* --- Regions.  One is a function of LLVM's calling convention preserve_none: R12 R13 R14 R15 are the guest's RSP RBP RSI RDI,
  * RDI the PC, RSI the region's data, RDX RCX R8 R9 the guest's RDX RBX RAX RCX, R11 the state; XMM0..5 guest XMM2..7, XMM6 and XMM7
  * guest XMM0 and XMM1 as in template code.  Guest XMM8 and XMM9 go through the state. */
@@ -179,20 +187,15 @@ routine tierce_region_go
         to_template %rax
         movq    C_STOP_SLOT(%rbp), %rax
         imull   $JUMP_FACTOR, %edi, %ecx
-        movq    C_MODE_TAG(%rbp), %rdx
+        movq    %rdi, %rsi
         shrl    $(JUMP_SHIFT - JUMP_SIZE_LOG), %ecx
         andl    $(JUMP_MASK << JUMP_SIZE_LOG), %ecx
         addq    C_JUMPS(%rbp), %rcx
-        xorq    %rdi, %rdx
         cmpl    $0, (%rax)
-        jne     1f
-        cmpq    (%rcx), %rdx
-        jne     1f
+        jne     tierce_tcg_miss
+        cmpq    (%rcx), %rdi
+        jne     tierce_tcg_miss
         jmp     *8(%rcx)
-1:      movq    C_PC_SLOT(%rbp), %rax
-        movq    %rdi, (%rax)
-        movl    $LEAVE_NEXT, %eax
-        jmp     tierce_tcg_leave
         .size   tierce_region_go, . - tierce_region_go
 
 /* --- Links: where a region's way out to a known successor leads, PC in RDI.  Not linked yet, RSI the link: the cpu loop is told of it. */

@@ -50,7 +50,7 @@ struct flags_recipe {
     bool live;                /* EFLAGS have them */
 };
 
-enum cold_kind { COLD_TRANSLATE, COLD_UNALIGNED, COLD_LEAVE, COLD_EXIT, COLD_STOP, COLD_HOT };
+enum cold_kind { COLD_TRANSLATE, COLD_UNALIGNED, COLD_LEAVE, COLD_EXIT, COLD_STOP, COLD_HOT, COLD_TARGET };
 struct place { uint8_t reg, spill; };
 struct cold {
     uint8_t kind, reason;     /* enum cold_kind, enum ir_leave */
@@ -61,14 +61,14 @@ struct cold {
     int32_t insn_offset;      /* of the PC to leave with */
     int32_t of;               /* the guest instruction that it belongs to */
     int exit;                 /* chainable exit */
-    unsigned way;             /* COLD_TRANSLATE: the entry that leaves, where the slow path cannot do it */
+    unsigned way;             /* COLD_TRANSLATE: the entry that leaves, where the slow path cannot do it; COLD_TARGET: where the jump faults */
     struct flags_recipe pending;
     struct place deps[MAX_DEPS]; /* where the pending flags' operands are */
     struct x87_pointers x87;
 };
 enum { MAX_COLD = 512, MAX_SITES = 256, MAX_RELOCS = 512 };
 /* What a relocation adds up, and the form of the field that has it. */
-enum reloc_kind { RELOC_PC /* block PC + value */, RELOC_TAG /* its tag in the jump table */, RELOC_ENTRY, RELOC_ENTRY_CODE /* that table's entry for it: offsets */,
+enum reloc_kind { RELOC_PC /* block PC + value */, RELOC_ENTRY, RELOC_ENTRY_CODE /* the jump table's entry for it: offsets */,
                   RELOC_CALL /* enum call, or a helper's index */, RELOC_USER, RELOC_KINDS };
 enum reloc_form { FORM_32 /* zero-extended */, FORM_32S /* sign-extended */, FORM_64, FORM_LOW, FORM_HIGH /* halves */, RELOC_FORMS };
 enum call { CALL_EVALUATE = -1, CALL_CRYPTO = -2 };
@@ -87,6 +87,7 @@ struct tcg {
     ir_ref now;                      /* instruction that is being emitted */
     ir_ref host_flags;               /* flagged operation or flags value whose flags are in EFLAGS, IR_NONE */
     struct flags_recipe pending;
+    ir_ref guard;                    /* the check of the jump's target that is made where the table has no entry alone, IR_NONE; its register: the entry */
     int leave_cold;                  /* this guest instruction's way to the interpreter, -1: none yet */
     int32_t insn_offset; uint16_t insns;
     unsigned colds, sites_n;

@@ -1,4 +1,4 @@
-/* Code that is used again: what in it depends on the block's place, on the mode's number and on the process is noted while it is made, and made
+/* Code that is used again: what in it depends on the block's place and on the process is noted while it is made, and made
  * anew where it is placed.  All else is relative to the state or to the code itself. */
 #include "backend-tcg/internal.h"
 
@@ -14,7 +14,6 @@ uint64_t reloc_value(const struct tcg_options *o, unsigned pc_bits, enum reloc_k
     uint64_t pc = ir_cut(o->pc + (uint64_t)(int64_t)value, pc_bits);
     switch (kind) {
     case RELOC_PC: return pc;
-    case RELOC_TAG: return pc ^ o->mode_id << 48;
     case RELOC_ENTRY: return tcg_jump_hash(pc) * sizeof(struct tcg_jump);
     case RELOC_ENTRY_CODE: return tcg_jump_hash(pc) * sizeof(struct tcg_jump) + offsetof(struct tcg_jump, code);
     case RELOC_CALL: return call_target(o->guest, value);

@@ -15,7 +15,7 @@
 #define C_STUB_LEAVE (-80)
 #define C_EXIT_SITE (-72)
 #define C_JUMPS (-56)
-#define C_MODE_TAG (-48)
+#define C_MISS (-48)
 #define C_REGION_ENTER (-40)
 #define C_REGION_GO (-32)
 #define C_REGION_LEAVE (-24)

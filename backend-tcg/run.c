@@ -153,7 +153,7 @@ AT(stub_slow, C_STUB_SLOW);
 AT(stub_leave, C_STUB_LEAVE);
 AT(exit_site, C_EXIT_SITE);
 AT(jumps, C_JUMPS);
-AT(mode_tag, C_MODE_TAG);
+AT(miss, C_MISS);
 AT(stub_region_enter, C_REGION_ENTER);
 AT(stub_region_go, C_REGION_GO);
 AT(stub_region_leave, C_REGION_LEAVE);
@@ -164,18 +164,25 @@ AT(stop_slot, C_STOP_SLOT);
 _Static_assert(offsetof(struct tcg_link, to) == L_TO && offsetof(struct tcg_link, to_data) == L_TO_DATA &&
                offsetof(struct tcg_link, valid) == L_VALID && offsetof(struct tcg_link, global) == L_GLOBAL, "entry.S");
 _Static_assert(JUMP_MASK == TCG_JUMP_ENTRIES - 1 && LEAVE_NEXT == IR_LEAVE_NEXT && sizeof(struct tcg_jump) == 1 << JUMP_SIZE_LOG &&
-               JUMP_FACTOR == TCG_JUMP_FACTOR && JUMP_SHIFT == TCG_JUMP_SHIFT, "entry.S");
+               JUMP_FACTOR == TCG_JUMP_FACTOR && JUMP_SHIFT == TCG_JUMP_SHIFT && C_MISS == C_JUMPS + (int)offsetof(struct tcg_jump, code), "entry.S, cold_target");
 
 extern unsigned tierce_tcg_enter(void *state, const void *code) __attribute__((visibility("hidden")));
 extern void tierce_tcg_call(void) __attribute__((visibility("hidden")));
 extern void tierce_tcg_slow(void) __attribute__((visibility("hidden")));
 extern void tierce_tcg_leave(void) __attribute__((visibility("hidden")));
+extern void tierce_tcg_miss(void) __attribute__((visibility("hidden")));
 extern void tierce_region_enter(void) __attribute__((visibility("hidden")));
 extern void tierce_region_go(void) __attribute__((visibility("hidden")));
 extern void tierce_region_leave(void) __attribute__((visibility("hidden")));
 extern void tierce_link_ask(void) __attribute__((visibility("hidden")));
 extern void tierce_link_block(void) __attribute__((visibility("hidden")));
 extern void tierce_link_checked(void) __attribute__((visibility("hidden")));
+
+void tcg_jumps_clear(struct tcg_jump *j, size_t count)
+{
+    while (count-- > 0)
+        *j++ = (struct tcg_jump){TCG_NO_JUMP, (const void *)tierce_tcg_miss};
+}
 
 void tcg_link(struct tcg_link *l, enum tcg_link_to kind, const void *code, void *data, bool checked)
 {
@@ -206,6 +213,7 @@ enum ir_leave tcg_run(void *state, const struct ir_guest *g, const void *entry, 
         c->stub_call = tierce_tcg_call;
         c->stub_slow = tierce_tcg_slow;
         c->stub_leave = tierce_tcg_leave;
+        c->miss = tierce_tcg_miss;
         c->stub_region_enter = tierce_region_enter;
         c->stub_region_go = tierce_region_go;
         c->stub_region_leave = tierce_region_leave;

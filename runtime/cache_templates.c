@@ -504,7 +504,7 @@ bool template_writer_translate(struct template_writer *w, const struct x86_model
     const struct x86_fetch fetch = {.bytes = code_bytes_fetch, .ctx = &from};
     const struct x86_lift_limits limits = {.insns = MAX_INSNS, .bytes = PAGE, .branches = MAX_BRANCHES, .relocate = true};
     /* What is relocated has only to have a place, and blocks of their own kind count (region_counter_new). */
-    const struct tcg_options options = {.guest = &x86_guest, .pc = pc, .mode_id = 1, .user = w, .counter = mode & X86_MODE_SHADOW ? 0 : 64, .moves = true};
+    const struct tcg_options options = {.guest = &x86_guest, .pc = pc, .user = w, .counter = mode & X86_MODE_SHADOW ? 0 : 64, .moves = true};
     struct tcg_block code;
     struct unmoved u;
     size_t at = 0;

@@ -121,7 +121,7 @@ static bool more_room(struct vcpu *v, unsigned *laps)
 enum tcg_result code_ring_emit(struct vcpu *v, struct tb *tb, const struct ir_block *ir, const struct tcg_moved *moved)
 {
     struct tb_store *s = &v->tbs;
-    struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .mode_id = v->mode_id, .user = tb, .icount = machine_counts(v->machine), .counter = region_counter_offset(tb->counter), .moves = tb->head && cache_keeps_templates(v),
+    struct tcg_options options = {.guest = &v->guest, .pc = tb->pc, .user = tb, .icount = machine_counts(v->machine), .counter = region_counter_offset(tb->counter), .moves = tb->head && cache_keeps_templates(v),
                                   .code = softmmu_ram(v->machine, tb->phys), .line = v->machine->perf ? perf_line : NULL, .line_ctx = v->machine->perf};
     unsigned laps = 0;
     do {

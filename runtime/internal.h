@@ -64,7 +64,7 @@ enum tb_state {
 struct tb {
     uint64_t pc, phys, phys2;       /* phys2: physical page of the second part, or ~0 */
     uint32_t mode, hash;
-    uint16_t bytes, insns;
+    uint16_t mode_id, bytes, insns;
     uint8_t state;
     bool straddles, asked_for;      /* asked_for: looked up since it was last isolated */
     bool distrusted;                /* what it was made from may not be its copy: it is not taken up again */
@@ -170,6 +170,7 @@ struct regions {
 /* What a region cost and gave (region_stats.c). */
 struct region_record { uint64_t compile_ns, entries, insns, samples; };
 
+_Static_assert(MAX_MODES <= TCG_JUMP_MODES, "their numbers' room in the jump table");
 struct vcpu {
     struct tcg_context tcg;         /* right before the state: backend-tcg.h */
     struct x86_cpu cpu;
@@ -178,10 +179,10 @@ struct vcpu {
     struct machine *machine;
     struct softmmu mmu;
     struct tb_store tbs;
-    struct tcg_jump jumps[TCG_JUMP_ENTRIES]; struct jump_flush jump_flush;
+    struct tcg_jump jumps[TCG_JUMP_ROOM]; struct jump_flush jump_flush;
     uint64_t once_start, once_end;  /* linear addresses of the block that is interpreted without being kept */
     struct tb *interpreted; bool *interpreted_stop; ir_ref *interpreted_at; /* the block that the interpreter runs, and how to make it leave */
-    uint32_t mode; uint64_t mode_id, cs_base;
+    uint32_t mode; uint16_t mode_id /* its number and 1; 0: not known */; uint64_t cs_base;
     unsigned most_insns;            /* of a block; 0: MAX_INSNS */
     bool in_block;                  /* runs a whole block: not every instruction comes back to the loop */
     uint64_t deliveries;            /* of interrupts and exceptions, as traced */

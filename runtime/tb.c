@@ -30,7 +30,6 @@ bool tb_store_init(struct vcpu *v, size_t buffer_size)
         ir_block_init(&s->singles[i].ir);
     if (!code_ring_init(s, buffer_size < most ? buffer_size : most, regions_are_built() ? REGION_AREA : 0) || !s->pages)
         return false;
-    v->tcg.jumps = v->jumps;
     tb_jumps_clear(v);
     return true;
 }
@@ -41,13 +40,11 @@ bool tb_store_init(struct vcpu *v, size_t buffer_size)
 
 static struct jump_page *jump_page(struct vcpu *v, uint64_t pc) { return &v->jump_flush.pages[(pc >> 12) * 0x9e3779b97f4a7c15ull >> 51]; }
 
-static void jump_put(struct vcpu *v, struct tcg_jump *j, struct tcg_jump by)
+static void jump_clear(struct vcpu *v, struct tcg_jump *j)
 {
-    if (j->tag != ~0ull)
-        jump_page(v, tcg_jump_pc(j))->entries--;
-    *j = by;
-    if (by.tag != ~0ull)
-        jump_page(v, tcg_jump_pc(j))->entries++;
+    if (j->pc != TCG_NO_JUMP)
+        jump_page(v, j->pc)->entries--;
+    tcg_jumps_clear(j, 1);
 }
 
 static void unlink_exit(struct vcpu *v, struct tb_link *l)
@@ -62,8 +59,6 @@ static void unlink_exit(struct vcpu *v, struct tb_link *l)
     l->to = NULL;
 }
 
-static void jump_clear(struct vcpu *v, struct tcg_jump *j) { jump_put(v, j, (struct tcg_jump){~0ull, NULL}); }
-
 static void far_links_clear(struct vcpu *v, struct jump_page *page, uint64_t linear)
 {
     for (struct tb_link *l = page->links, *next; l; l = next) {
@@ -76,7 +71,7 @@ static void far_links_clear(struct vcpu *v, struct jump_page *page, uint64_t lin
 static void table_clear(struct vcpu *v)
 {
     struct jump_flush *f = &v->jump_flush;
-    memset(v->jumps, 0xff, TCG_JUMP_ENTRIES * sizeof *v->jumps);
+    tcg_jumps_clear(v->jumps, TCG_JUMP_ROOM);
     f->local_count = 0;
     for (unsigned i = 0; i < JUMP_PAGES; i++)
         f->pages[i].entries = 0;
@@ -102,14 +97,22 @@ void tb_jumps_clear_local(struct vcpu *v)
     f->local_count = 0;
 }
 
-static bool jump_in_page(const struct tcg_jump *j, uint64_t pc) { return j->tag != ~0ull && !((tcg_jump_pc(j) ^ pc) & PAGE_MASK); }
-
-/* The last bytes of the page before, where a block may begin that straddles: only a block's first instruction does. */
-static void jumps_clear_straddling(struct vcpu *v, uint64_t page)
+static void jump_clear_if(struct vcpu *v, unsigned index, uint64_t page)
 {
-    for (uint64_t pc = page - 15; pc != page; pc++)
-        if (jump_in_page(&v->jumps[tcg_jump_hash(pc)], page - 1))
-            jump_clear(v, &v->jumps[tcg_jump_hash(pc)]);
+    if (index < TCG_JUMP_ROOM && v->jumps[index].pc != TCG_NO_JUMP && !((v->jumps[index].pc ^ page) & PAGE_MASK))
+        jump_clear(v, &v->jumps[index]);
+}
+
+/* Those of the page of `from` that lead to `count` addresses from there on, of all modes. */
+static void jumps_clear_run(struct vcpu *v, uint64_t from, unsigned count)
+{
+    const struct jump_page *page = jump_page(v, from);
+    unsigned first = tcg_jump_hash(from);
+    for (unsigned i = first; i < first + count + v->tbs.mode_count && page->entries; i++) {
+        jump_clear_if(v, i, from);
+        if (i >= TCG_JUMP_ENTRIES) /* or at the table's begin, by the mode's number further on */
+            jump_clear_if(v, i - TCG_JUMP_ENTRIES, from);
+    }
 }
 
 void tb_jumps_clear_page(struct vcpu *v, uint64_t linear)
@@ -119,18 +122,18 @@ void tb_jumps_clear_page(struct vcpu *v, uint64_t linear)
         tb_jumps_clear(v);
         return;
     }
-    jumps_clear_straddling(v, page);
+    jumps_clear_run(v, page - 15, 15); /* of a block that straddles the first instruction does */
+    jumps_clear_run(v, page, PAGE);
     far_links_clear(v, jump_page(v, page), page);
-    for (uint64_t pc = page; pc != page + PAGE && jump_page(v, page)->entries; pc++)
-        if (jump_in_page(&v->jumps[tcg_jump_hash(pc)], page))
-            jump_clear(v, &v->jumps[tcg_jump_hash(pc)]);
 }
 
 static void jump_set(struct vcpu *v, const struct tb *tb, bool global)
 {
     struct jump_flush *f = &v->jump_flush;
-    unsigned index = tcg_jump_hash(tb->pc);
-    jump_put(v, &v->jumps[index], (struct tcg_jump){tb->pc ^ v->mode_id << 48, tb->code.entry});
+    unsigned index = tcg_jump_hash(tb->pc) + tb->mode_id;
+    jump_clear(v, &v->jumps[index]);
+    v->jumps[index] = (struct tcg_jump){tb->pc, tb->code.entry};
+    jump_page(v, tb->pc)->entries++;
     if ((!global || tb->straddles) && f->local_count < MANY_LOCAL && ++f->local_count < MANY_LOCAL)
         f->local[f->local_count - 1] = (uint16_t)index;
 }
@@ -254,7 +257,7 @@ static bool same_bytes(const struct vcpu *v, const struct tb *tb)
 /* --- Leaving the indices */
 static void jump_forget(struct vcpu *v, const struct tb *tb)
 {
-    struct tcg_jump *j = &v->jumps[tcg_jump_hash(tb->pc)];
+    struct tcg_jump *j = &v->jumps[tcg_jump_hash(tb->pc) + tb->mode_id];
     if (j->code == tb->code.entry)
         jump_clear(v, j);
 }
@@ -438,6 +441,7 @@ static struct tb *tb_new(struct vcpu *v, uint64_t phys, unsigned bytes)
     tb->copied = (uint16_t)bytes;
     tb->pc = v->cpu.state.rip;
     tb->mode = v->cpu.state.mode;
+    tb->mode_id = (uint16_t)(v->mode_id - 1);
     tb->phys = phys;
     tb->phys2 = NO_PAGE;
     region_counter_new(v, tb);
@@ -660,7 +664,7 @@ static bool matches(struct vcpu *v, const struct tb *tb, uint64_t phys, uint64_t
     return second == tb->phys2;
 }
 
-/* Modes get small numbers, so that mode and PC fit one tag.  A number that is given anew takes its blocks with it. */
+/* Modes get small numbers, for the jump table.  A number that is given anew takes its blocks with it. */
 static void mode_forget(struct vcpu *v, uint32_t mode)
 {
     const struct tb_store *s = &v->tbs;
@@ -689,8 +693,8 @@ static void mode_number(struct vcpu *v)
     s->modes[i] = st->mode;
     *hint = (uint16_t)i;
     v->mode = st->mode;
-    v->mode_id = i + 1;
-    v->tcg.mode_tag = v->mode_id << 48;
+    v->mode_id = (uint16_t)(i + 1);
+    v->tcg.jumps = v->jumps + i;
     softmmu_mode(v);
 }
 

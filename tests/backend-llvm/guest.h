@@ -49,8 +49,8 @@ static inline uint64_t rnd(void)
 
 static inline void vcpu_begin(void)
 {
-    static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
-    memset(jumps, 0xff, sizeof jumps);
+    static struct tcg_jump jumps[TCG_JUMP_ROOM];
+    tcg_jumps_clear(jumps, TCG_JUMP_ROOM);
     vcpu.tcg.jumps = jumps;
     vcpu.tcg.region_flags = llvm_flags;
 }

@@ -41,7 +41,7 @@ int main(void)
         fprintf(stderr, "cannot set up: %s\n", wrong ? wrong : "no buffer");
         return 1;
     }
-    const struct tcg_options options = {.guest = &guest, .pc = 0x1000, .mode_id = 1, .line = line};
+    const struct tcg_options options = {.guest = &guest, .pc = 0x1000, .line = line};
     check(tcg_compile(buffer, &at, 1 << 16, &b, &options, &out) == TCG_OK, "compiles");
     check(count >= 5, "three instructions, and behind them the load's slow path and the exit");
     for (unsigned i = 0; i < 3; i++)

@@ -208,7 +208,7 @@ static bool one(struct tcg_buffer *buffer, struct ir_block *b, bool optimise)
     static uint8_t before[sizeof page], wanted[sizeof page];
     struct x87_state start, want;
     struct tcg_block code;
-    struct tcg_options options = {.guest = &guest, .pc = 0x1000, .mode_id = 1};
+    struct tcg_options options = {.guest = &guest, .pc = 0x1000};
     struct ir_env env = {.state = &want, .guest = &guest, .pc = 0x1000, .translate = env_translate, .load = env_load, .store = env_store};
     size_t at = 0;
     int exit;
@@ -255,14 +255,14 @@ int main(void)
 {
     int64_t *read = table_new(), *write = table_new();
     struct tcg_buffer *buffer = tcg_buffer_new(1 << 20);
-    static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
+    static struct tcg_jump jumps[TCG_JUMP_ROOM];
     struct ir_block b;
     unsigned failed = 0;
     if (!read || !write || !buffer) {
         printf("cannot set up\n");
         return 1;
     }
-    memset(jumps, 0xff, sizeof jumps);
+    tcg_jumps_clear(jumps, TCG_JUMP_ROOM);
     vcpu.tcg.jumps = jumps;
     tcg_tables_set(&vcpu.tcg, read, write);
     ir_block_init(&b);

@@ -265,7 +265,7 @@ static void interpret(const struct ir_block *b, struct outcome *o)
 /* False: not translated, or left to the interpreter at some instruction. */
 static bool translated(const struct ir_block *b, struct outcome *o)
 {
-    struct tcg_options options = {.guest = &guest, .pc = PC, .mode_id = 1};
+    struct tcg_options options = {.guest = &guest, .pc = PC};
     struct tcg_block code;
     size_t at = 0;
     int exit;
@@ -373,14 +373,14 @@ static void run_recipe(const uint8_t *bytes, size_t size)
 
 static void set_up(void)
 {
-    static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
+    static struct tcg_jump jumps[TCG_JUMP_ROOM];
     int64_t *table = mmap(NULL, TCG_TABLE_ENTRIES * 8 + TCG_TABLE_ALIGN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     struct sigaction action = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_NODEFER};
     if (table == MAP_FAILED || !(buffer = tcg_buffer_new(1 << 20)) || sigaction(SIGSEGV, &action, &before_segv))
         abort();
     table = (int64_t *)(((uintptr_t)table + TCG_TABLE_ALIGN - 1) & ~(uintptr_t)(TCG_TABLE_ALIGN - 1));
     table[DATA >> 12] = (int64_t)(uintptr_t)memory - DATA; /* the second page is left to the slow path */
-    memset(jumps, 0xff, sizeof jumps);
+    tcg_jumps_clear(jumps, TCG_JUMP_ROOM);
     vcpu.tcg.jumps = jumps;
     vcpu.tcg.slow_translate = slow_translate;
     tcg_tables_set(&vcpu.tcg, table, table);

@@ -36,7 +36,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static bool place(void *ctx, uint32_t mode, unsigned page_offset, const struct template_found *f)
 {
     struct template_found again;
-    struct tcg_options options = {.guest = &x86_guest, .pc = 0xffffffff81000000ull, .mode_id = 3, .user = buffer, .counter = f->block.body ? 64 : 0};
+    struct tcg_options options = {.guest = &x86_guest, .pc = 0xffffffff81000000ull, .user = buffer, .counter = f->block.body ? 64 : 0};
     struct tcg_block block = f->block;
     size_t at = 0;
     uint64_t sum = 0;

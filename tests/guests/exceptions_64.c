@@ -129,6 +129,25 @@ static void alignment(void)
 }
 
 #define BAD 0x0000800000000000ull
+/* Where translated code knows the way to the target, from user code and from the kernel's, and what else is in the address is to be looked at all the same. */
+static void known_target(void)
+{
+    void *const target = ASM("nop"), *const ways[] = {ASM("jmp *%rax"), ASM("call *%rax"), ASM("push %rax; ret")};
+    for (unsigned n = 0; n < 12; n++) {
+        r = n & 1 ? kernel(ways[n / 4]) : user(ways[n / 4]), r.ax = (word)target;
+        OK("a jump by a register", &r);
+    }
+    for (u64 bits = 1; bits < 64; bits++)
+        for (unsigned way = 0; way < 3; way++) {
+            r = user(ways[way]), r.ax = (word)target ^ bits << 48;
+            EXPECT("a known target but for bits 48 to 53", &r, GP, 0, way == 2);
+            CHECK_EQ("RSP", ev.r.sp, r.sp - (way == 2 ? 8 : 0));
+        }
+    r = user(ways[0]), r.ax = ~0ull;
+    EXPECT("JMP to the last byte", &r, PF, 0x14, ANYWHERE);
+    CHECK_EQ("RIP", ev.r.ip, ~0ull);
+}
+
 static void canonical(void)
 {
     r = user(ASM("mov (%rax), %ecx")), r.ax = BAD, EXPECT("non-canonical read", &r, GP, 0, 0);
@@ -255,6 +274,7 @@ void guest_main(void)
     floating_point();
     alignment();
     canonical();
+    known_target();
     doubles();
     ist();
 }

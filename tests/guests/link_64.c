@@ -3,7 +3,7 @@
  * second, or template code: where they are linked is where something happens. */
 #include "lib/guest.h"
 
-enum { PAGES = 4 /* each test's own, for of what was tried once no region is made again */, TESTS = 18 };
+enum { PAGES = 4 /* each test's own, for of what was tried once no region is made again */, TESTS = 19 };
 static u8 memory[TESTS][PAGES * 4096] __attribute__((aligned(4096))), *code;
 static unsigned test;
 static u64 pdpt[512] __attribute__((aligned(4096))), pd[512] __attribute__((aligned(4096))), pt[512] __attribute__((aligned(4096)));
@@ -168,6 +168,26 @@ static void twice(void)
     CHECK_EQ("one loop at two addresses", wrong, 0);
 }
 
+/* A page's last byte, called by a register: RET in one page, NOP in the other, behind which there is MOV. */
+static void last_byte(void)
+{
+    static const u8 behind[] = {0xb8, 2, 0, 0, 0, 0xc3};
+    unsigned wrong = 0;
+    begin();
+    code[2 * 4096 - 1] = 0xc3, code[4 * 4096 - 1] = 0x90;
+    memcpy(code + 2 * 4096, behind, sizeof behind);
+    for (unsigned n = 0; n < 24; n++) {
+        u32 ax = 1;
+        if (!(n & 1)) {
+            map(1, code + (n & 2 ? 3 : 1) * 4096, 0);
+            invlpg(at(1));
+        }
+        asm volatile("call *%1" : "+a"(ax) : "r"(at(2) - 1) : "memory");
+        wrong += ax != (n & 2 ? 2 : 1);
+    }
+    CHECK_EQ("a page's last byte", wrong, 0);
+}
+
 /* Not there: the fault is at the target, and the loop goes on behind it. */
 static void absent(void)
 {
@@ -324,6 +344,7 @@ void guest_main(void)
     straddling();
     twice();
     absent();
+    last_byte();
     global_remapped(BY_INVLPG);
     global_remapped(BY_CR3);
     global_remapped(BY_PGE);

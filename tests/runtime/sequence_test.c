@@ -285,7 +285,7 @@ static const char *difference(const struct x86_state *want, const struct x86_sta
 
 int main(int argc, char **argv)
 {
-    static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
+    static struct tcg_jump jumps[TCG_JUMP_ROOM];
     static uint8_t before[DATA_SIZE], wanted[DATA_SIZE];
     char error[200];
     unsigned cases = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : 60000, failed = 0, done = 0, refused = 0;
@@ -300,7 +300,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "cannot set up\n");
         return 1;
     }
-    memset(jumps, 0xff, sizeof jumps);
+    tcg_jumps_clear(jumps, TCG_JUMP_ROOM);
     vcpu.tcg.jumps = jumps;
     vcpu.tcg.slow_translate = slow_translate;
     tcg_tables_set(&vcpu.tcg, read, write);
@@ -334,7 +334,7 @@ int main(int argc, char **argv)
         cpu.state = start;
         x86_mode_update(&cpu);
         memcpy(data, before, sizeof data);
-        struct tcg_options options = {.guest = &x86_guest, .pc = CODE, .mode_id = 1};
+        struct tcg_options options = {.guest = &x86_guest, .pc = CODE};
         size_t at = 0;
         int exit;
         if (tcg_compile(buffer, &at, BUFFER, &b, &options, &block) != TCG_OK) {

@@ -214,10 +214,9 @@ static bool tcg_init(void)
 {
     int64_t *read = table_new(ORACLE_DATA_SIZE), *write = table_new(ORACLE_WRITABLE);
     buffer = tcg_buffer_new(BLOCK_ROOM + REGION_ROOM);
-    static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
-    memset(jumps, 0xff, sizeof jumps);
+    static struct tcg_jump jumps[TCG_JUMP_ROOM];
+    tcg_jumps_clear(jumps, TCG_JUMP_ROOM);
     vcpu.tcg.jumps = jumps;
-    vcpu.tcg.mode_tag = 1ull << 48; /* options.mode_id */
     vcpu.tcg.slow_translate = slow_translate;
     oracle_resume = resume;
     region_begin(&vcpu.tcg);
@@ -253,8 +252,8 @@ static bool translate(uint64_t pc)
 {
     static unsigned turn;
     static const char other_user[1];
-    const struct tcg_options here = {.guest = &x86_guest, .pc = pc, .mode_id = 1},
-                             elsewhere = {.guest = &x86_guest, .pc = pc + 0x2345000, .mode_id = 2, .user = (void *)(uintptr_t)other_user, .moves = true};
+    const struct tcg_options here = {.guest = &x86_guest, .pc = pc},
+                             elsewhere = {.guest = &x86_guest, .pc = pc + 0x2345000, .user = (void *)(uintptr_t)other_user, .moves = true};
     size_t at = 0;
     if (turn++ & 1) {
         if (tcg_compile(buffer, &at, BLOCK_ROOM, &block, &elsewhere, &translated) != TCG_OK)

@@ -231,12 +231,13 @@ static bool is_for_regions(unsigned run) { return (void)run, false; }
 #endif
 enum { BLOCK_ROOM = 1 << 20 };
 static struct tcg_buffer *buffer;
+static struct tcg_jump jumps[TCG_JUMP_ROOM];
 static unsigned translated, mixed;
 static struct ir_block second;
 
 static bool run_translated(const struct ir_block *b)
 {
-    struct tcg_options options = {.guest = &x86_guest, .pc = cpu.state.rip, .mode_id = 1};
+    struct tcg_options options = {.guest = &x86_guest, .pc = cpu.state.rip};
     struct tcg_block block;
     size_t at = 0;
     int exit;
@@ -269,7 +270,7 @@ static const char *region_at(const struct ir_block *b, uint64_t pc, const void *
 static const char *run_mixed(const struct ir_block *b, uint64_t end, bool region_first)
 {
     uint64_t pc = cpu.state.rip, then = pc + b->guest_bytes;
-    struct tcg_options options = {.guest = &x86_guest, .pc = region_first ? then : pc, .mode_id = 0};
+    struct tcg_options options = {.guest = &x86_guest, .pc = region_first ? then : pc};
     const struct ir_block *by_region = region_first ? b : &second, *by_tcg = region_first ? &second : b;
     const char *wrong;
     struct tcg_block block;
@@ -282,14 +283,14 @@ static const char *run_mixed(const struct ir_block *b, uint64_t end, bool region
     ir_optimise(&second, &x86_guest);
     if (tcg_compile(buffer, &at, BLOCK_ROOM, by_tcg, &options, &block) != TCG_OK)
         return "not translated";
-    struct tcg_jump *jump = &vcpu.tcg.jumps[tcg_jump_hash(then)];
+    struct tcg_jump *jump = &jumps[tcg_jump_hash(then)];
     if (!(wrong = region_at(by_region, region_first ? pc : then, &entry))) {
         for (unsigned n = 0; n < block.exit_count && !region_first; n++)
             tcg_chain(buffer, &block, n, &(struct tcg_block){.entry = (void *)(uintptr_t)entry});
         if (region_first)
-            *jump = (struct tcg_jump){then ^ vcpu.tcg.mode_tag, block.entry};
+            *jump = (struct tcg_jump){then, block.entry};
         wrong = run(region_first ? entry : block.entry);
-        jump->tag = ~0ull;
+        tcg_jumps_clear(jump, 1);
         mixed++;
     }
     free(block.sites);
@@ -366,7 +367,6 @@ static int64_t *table_new(void)
 
 static bool set_up(void)
 {
-    static struct tcg_jump jumps[TCG_JUMP_ENTRIES];
     char error[200];
     code = map_twice(CODE, PROT_READ | PROT_EXEC);
     data = map_twice(DATA, PROT_READ | PROT_WRITE);
@@ -379,7 +379,7 @@ static bool set_up(void)
     int64_t *read = table_new(), *write = table_new();
     if (!read || !write)
         return false;
-    memset(jumps, 0xff, sizeof jumps);
+    tcg_jumps_clear(jumps, TCG_JUMP_ROOM);
     vcpu.tcg.jumps = jumps;
     tcg_tables_set(&vcpu.tcg, read, write);
     x86_reset(&cpu, X86_RESET_POWER);

@@ -46,7 +46,7 @@ static void find_spill(struct line *l, uint32_t spills)
 #define CONTEXT(field) {#field, (int64_t)offsetof(struct tcg_context, field) - (int64_t)sizeof(struct tcg_context)}
 static const struct { const char *name; int64_t disp; } context[] = {
     CONTEXT(write_base), CONTEXT(slow_translate), CONTEXT(stub_call), CONTEXT(stub_slow), CONTEXT(stub_leave), CONTEXT(exit_site), CONTEXT(block), CONTEXT(jumps),
-    CONTEXT(mode_tag)};
+    CONTEXT(miss)};
 
 static void name_slot(struct line *l)
 {
@@ -139,7 +139,7 @@ bool tcg_make(struct work *w, unsigned index)
     struct block *b = &w->blocks[index];
     struct marks marks = {0};
     struct tcg_block code;
-    const struct tcg_options options = {.guest = &x86_guest, .pc = b->pc, .mode_id = 1, .icount = w->o.icount, .code = b->bytes, .line = note_line, .line_ctx = &marks};
+    const struct tcg_options options = {.guest = &x86_guest, .pc = b->pc, .icount = w->o.icount, .code = b->bytes, .line = note_line, .line_ctx = &marks};
     enum tcg_result result = tcg_compile(w->buffer, &w->buffer_at, 64 << 20, &b->optimised, &options, &code);
     if (result == TCG_FULL)
         die(1, "the code of so many blocks does not fit the buffer: --blocks");
