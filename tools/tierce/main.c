@@ -33,11 +33,12 @@ static void quit_signal(int sig)
     (void)sig;
     if (!running || machine_is_ending(running))
         return;
+    int before = errno; /* whoever was interrupted may be about to look at it */
     machine_quit(running);
-    if (poll(&(struct pollfd){STDERR_FILENO, POLLOUT, 0}, 1, 0) == 0)
-        return; /* it may be what nobody reads */
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
-        return;
+    bool room = poll(&(struct pollfd){STDERR_FILENO, POLLOUT, 0}, 1, 0) != 0; /* it may be what nobody reads */
+    ssize_t said = room ? write(STDERR_FILENO, text, sizeof text - 1) : 0;
+    (void)said;
+    errno = before;
 }
 
 static void signals(void)

@@ -1,6 +1,7 @@
 /* The terminal: raw mode that is always undone. */
 #define _GNU_SOURCE
 #include "tools/tierce/terminal.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -40,16 +41,20 @@ static void fatal(int sig)
 
 static void suspended(int sig)
 {
+    int before = errno;
     (void)sig;
     terminal_restore();
     kill(getpid(), SIGSTOP);
+    errno = before;
 }
 
 static void resumed(int sig)
 {
+    int before = errno;
     (void)sig;
     if (is_raw)
         set(&raw);
+    errno = before;
 }
 
 void terminal_init(void)
