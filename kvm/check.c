@@ -135,6 +135,7 @@ bool kvm_steps(void *accel, struct x86_cpu *cpu, int64_t insns, const struct x86
     k->logs_dirty = true;
     if (!kvm_put_registers(k, cpu) || !single_step(k, true))
         return false;
+    kvm_ram_changed(k);
     at = pc(k, &linear);
     for (; insns && how == STEPPED; insns--, at = next, linear = next_linear)
         how = instruction(k, at, linear, &next, &next_linear);

@@ -72,6 +72,7 @@ struct kvm_host {                   /* what the host's KVM has (host.c) */
     int run_size;
     struct kvm_cpuid2 *cpuid;       /* KVM_GET_SUPPORTED_CPUID */
     bool lacks_cx16;                /* whatever that says: CMPXCHG16B does not run */
+    bool shadows_tables;            /* KVM has page tables of its own, made from the guest's: no EPT or NPT */
 };
 bool kvm_host_open(struct kvm_host *, char *error, size_t size);
 void kvm_host_close(struct kvm_host *);
@@ -79,6 +80,8 @@ bool kvm_host_has(void *host, uint32_t leaf, uint32_t subleaf, unsigned reg, uns
 
 /* probe.c: the instructions run in long mode and ring 0, RSI at memory, without an exception or an error. */
 bool kvm_probe(struct kvm_host *, const void *code, size_t size);
+bool kvm_shadows_tables(struct kvm_host *);
+bool kvm_tlb_flush(int vcpu); /* of the guest's TLB; false: KVM refuses */
 
 struct kvm {
     struct machine *machine;
@@ -121,6 +124,7 @@ bool kvm_steps(void *kvm, struct x86_cpu *, int64_t insns, const struct x86_stat
 void kvm_dirty(void *kvm, void (*each)(void *, uint64_t), void *ctx);
 /* memory.c: the slots are made to follow the machine's memory map. */
 bool kvm_memory_update(struct kvm *);
+void kvm_ram_changed(void *kvm);
 void kvm_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

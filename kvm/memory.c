@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#define FORGET_ADDRESS 0xfffbb000ull /* where no guest of ours has anything */
 #define PAGE 4096ull
 static uint64_t page_up(uint64_t a) { return (a + PAGE - 1) & ~(PAGE - 1); }
 static uint64_t page_down(uint64_t a) { return a & ~(PAGE - 1); }
@@ -80,4 +81,17 @@ bool kvm_memory_update(struct kvm *k)
     k->generation = space->generation;
     k->mapped = ok;
     return ok;
+}
+
+/* The guest's tables may have changed without KVM: by a tier, the interpreter, a debugger, a restored state.  The guest's TLB is emptied for that.  A KVM without EPT
+ * or NPT has tables of its own besides, and traps the guest's writes where it has made one of the guest's, but misses ours: all that it made is to go, which it
+ * does when a slot goes. */
+void kvm_ram_changed(void *accel)
+{
+    struct kvm *k = accel;
+    const struct kvm_slot any = {FORGET_ADDRESS, PAGE, k->slots[0].host, false};
+    if (!k->host.shadows_tables)
+        kvm_tlb_flush(k->vcpu);
+    else if (k->slot_count && set(k, KVM_SLOTS, &any))
+        set(k, KVM_SLOTS, NULL);
 }

@@ -1,5 +1,5 @@
-/* Does the host's KVM run an instruction that its CPUID says it has?  Tried in a virtual machine of two MiB, in long mode and ring 0, where a KVM without
- * hardware below it uses its emulator. */
+/* What the host's KVM does with a few instructions, whatever its CPUID says.  Tried in a virtual machine of two MiB in long mode: in ring 0, where a KVM
+ * without hardware below it uses its emulator, or in ring 3, where that runs the host's CPU. */
 #define _GNU_SOURCE
 #include "kvm/internal.h"
 #include <string.h>
@@ -7,24 +7,29 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MEMORY = 1 << 21, TABLES = 0x1000 /* three pages: PML4, PDPT, PD */, CODE = 0x8000, DATA = 0x9000, PRESENT = 3, LARGE = 0x80, HLT = 0xf4 };
-enum { ATTEMPTS = 8 };
+/* RAM is there twice: for ring 0 at address 0, for ring 3 at USER. */
+enum { MEMORY = 1 << 21, USER = MEMORY, TABLES = 0x1000 /* three pages: PML4, PDPT, PD */, CODE = 0x8000, DATA = 0x9000, PRESENT = 3, RING3 = 4, LARGE = 0x80 };
+enum { ATTEMPTS = 8, HLT = 0xf4 };
+
+struct trial { struct kvm_host *host; int vm, vcpu; struct kvm_run *run; uint8_t *memory; };
+enum trial_end { TRIAL_NONE /* not made, or an error of KVM's */, TRIAL_HALTED, TRIAL_SHUT_DOWN /* by an exception, for there is no IDT */ };
 
 static void page_tables(uint8_t *memory)
 {
-    const uint64_t entries[3] = {(TABLES + 0x1000) | PRESENT, (TABLES + 0x2000) | PRESENT, PRESENT | LARGE};
+    const uint64_t entries[4] = {(TABLES + 0x1000) | PRESENT | RING3, (TABLES + 0x2000) | PRESENT | RING3, PRESENT | LARGE, PRESENT | RING3 | LARGE};
     for (unsigned i = 0; i < 3; i++)
         memcpy(memory + TABLES + 0x1000 * i, &entries[i], sizeof entries[i]);
+    memcpy(memory + TABLES + 0x2000 + 8, &entries[3], sizeof entries[3]);
 }
 
-static bool long_mode(int vcpu)
+static bool long_mode(int vcpu, bool user)
 {
-    const struct kvm_segment data = {.limit = 0xffffffff, .selector = 0x18, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1};
+    const struct kvm_segment data = {.limit = 0xffffffff, .selector = user ? 0x2b : 0x18, .type = 3, .present = 1, .dpl = user ? 3 : 0, .db = 1, .s = 1, .g = 1};
     struct kvm_segment code = data;
     struct kvm_sregs s;
     if (ioctl(vcpu, KVM_GET_SREGS, &s))
         return false;
-    code.selector = 0x10;
+    code.selector = user ? 0x33 : 0x10;
     code.type = 11;
     code.db = 0;
     code.l = 1;
@@ -33,45 +38,88 @@ static bool long_mode(int vcpu)
     s.cr0 = X86_CR0_PE | X86_CR0_NE | X86_CR0_ET | X86_CR0_PG;
     s.cr3 = TABLES;
     s.cr4 = X86_CR4_PAE | X86_CR4_OSFXSR;
-    s.efer = X86_EFER_LME | X86_EFER_LMA;
-    struct kvm_regs r = {.rip = CODE, .rsi = DATA, .rsp = DATA, .rflags = 2};
+    s.efer = X86_EFER_LME | X86_EFER_LMA | X86_EFER_SCE;
+    uint64_t base = user ? USER : 0;
+    struct kvm_regs r = {.rip = base + CODE, .rsi = base + DATA, .rsp = base + DATA, .rflags = 2};
     return !ioctl(vcpu, KVM_SET_SREGS, &s) && !ioctl(vcpu, KVM_SET_REGS, &r);
 }
 
-static bool runs(int vcpu, struct kvm_run *run)
+static void end(struct trial *t)
 {
-    for (unsigned i = 0; i < ATTEMPTS; i++)
-        if (!ioctl(vcpu, KVM_RUN, 0) && run->exit_reason != KVM_EXIT_INTR)
-            return run->exit_reason == KVM_EXIT_HLT; /* else it was a triple fault, or an error */
-    return false;
+    if (t->run && t->run != MAP_FAILED)
+        munmap(t->run, (size_t)t->host->run_size);
+    if (t->vcpu >= 0)
+        close(t->vcpu);
+    if (t->memory != MAP_FAILED)
+        munmap(t->memory, MEMORY);
+    if (t->vm >= 0)
+        close(t->vm);
 }
 
-static bool try(struct kvm_host *h, int vm, uint8_t *memory, const void *code, size_t size)
+/* Ends by HLT, or in ring 3 by the exception that HLT is there. */
+static bool begin(struct trial *t, struct kvm_host *h, bool user, const void *code, size_t size)
 {
-    struct kvm_userspace_memory_region region = {.memory_size = MEMORY, .userspace_addr = (uintptr_t)memory};
-    int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
-    struct kvm_run *run = vcpu < 0 ? MAP_FAILED : mmap(NULL, (size_t)h->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-    page_tables(memory);
-    memcpy(memory + CODE, code, size);
-    memory[CODE + size] = HLT;
-    bool ok = run != MAP_FAILED && !ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) && !ioctl(vcpu, KVM_SET_CPUID2, h->cpuid) && long_mode(vcpu) && runs(vcpu, run);
-    if (run != MAP_FAILED)
-        munmap(run, (size_t)h->run_size);
-    if (vcpu >= 0)
-        close(vcpu);
-    return ok;
+    *t = (struct trial){h, ioctl(h->fd, KVM_CREATE_VM, 0), -1, NULL, mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)};
+    struct kvm_userspace_memory_region region = {.memory_size = MEMORY, .userspace_addr = (uintptr_t)t->memory};
+    unsigned long tss = 0xfffbd000ul;
+    if (t->vm < 0 || t->memory == MAP_FAILED || (ioctl(h->fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_TSS_ADDR) > 0 && ioctl(t->vm, KVM_SET_TSS_ADDR, tss)))
+        return false;
+    if ((t->vcpu = ioctl(t->vm, KVM_CREATE_VCPU, 0)) < 0)
+        return false;
+    t->run = mmap(NULL, (size_t)h->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, t->vcpu, 0);
+    page_tables(t->memory);
+    memcpy(t->memory + CODE, code, size);
+    t->memory[CODE + size] = HLT;
+    return t->run != MAP_FAILED && !ioctl(t->vm, KVM_SET_USER_MEMORY_REGION, &region) && !ioctl(t->vcpu, KVM_SET_CPUID2, h->cpuid) && long_mode(t->vcpu, user);
+}
+
+static enum trial_end go(struct trial *t)
+{
+    for (unsigned i = 0; i < ATTEMPTS; i++)
+        if (!ioctl(t->vcpu, KVM_RUN, 0) && t->run->exit_reason != KVM_EXIT_INTR)
+            return t->run->exit_reason == KVM_EXIT_HLT ? TRIAL_HALTED : t->run->exit_reason == KVM_EXIT_SHUTDOWN ? TRIAL_SHUT_DOWN : TRIAL_NONE;
+    return TRIAL_NONE;
 }
 
 bool kvm_probe(struct kvm_host *h, const void *code, size_t size)
 {
-    int vm = ioctl(h->fd, KVM_CREATE_VM, 0);
-    uint8_t *memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    unsigned long tss = 0xfffbd000ul;
-    bool ok = vm >= 0 && memory != MAP_FAILED && (ioctl(h->fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_TSS_ADDR) <= 0 || !ioctl(vm, KVM_SET_TSS_ADDR, tss)) &&
-              try(h, vm, memory, code, size);
-    if (memory != MAP_FAILED)
-        munmap(memory, MEMORY);
-    if (vm >= 0)
-        close(vm);
-    return ok;
+    struct trial t;
+    bool runs = begin(&t, h, false, code, size) && go(&t) == TRIAL_HALTED;
+    end(&t);
+    return runs;
+}
+
+/* By a write of CR4 that changes it, as the guest's own would (SDM 3A 4.10.4.1). */
+bool kvm_tlb_flush(int vcpu)
+{
+    struct kvm_sregs s;
+    if (ioctl(vcpu, KVM_GET_SREGS, &s))
+        return false;
+    s.cr4 ^= X86_CR4_PGE;
+    if (ioctl(vcpu, KVM_SET_SREGS, &s))
+        return false;
+    s.cr4 ^= X86_CR4_PGE;
+    return !ioctl(vcpu, KVM_SET_SREGS, &s);
+}
+
+/* What ring 3 reads at an address, once its page table, which is changed from outside, leads to one page and then to the other. */
+bool kvm_shadows_tables(struct kvm_host *h)
+{
+    enum { AT = 2 * USER, TABLE = 0x20000, PAGES = 0x21000, ROUNDS = 2 };
+    static const uint8_t load[] = {0x8b, 0x04, 0x25, 0x00, 0x00, 0x40, 0x00}; /* mov eax, [AT] */
+    _Static_assert(AT == 0x400000, "as in the instruction");
+    const uint64_t to_table = TABLE | PRESENT | RING3;
+    struct kvm_regs r[ROUNDS];
+    struct trial t;
+    bool ok = begin(&t, h, true, load, sizeof load);
+    if (ok)
+        memcpy(t.memory + TABLES + 0x2000 + 16, &to_table, sizeof to_table);
+    for (unsigned i = 0; i < ROUNDS && ok; i++) {
+        const uint64_t to_page = (PAGES + 0x1000 * i) | PRESENT | RING3;
+        memcpy(t.memory + TABLE, &to_page, sizeof to_page);
+        t.memory[PAGES + 0x1000 * i] = (uint8_t)(i + 1);
+        ok = long_mode(t.vcpu, true) && kvm_tlb_flush(t.vcpu) && go(&t) == TRIAL_SHUT_DOWN && !ioctl(t.vcpu, KVM_GET_REGS, &r[i]);
+    }
+    end(&t);
+    return ok && r[1].rax == r[0].rax;
 }

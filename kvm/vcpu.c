@@ -97,6 +97,15 @@ static void kvm_free(void *accel)
     free(k);
 }
 
+static void defects(struct kvm_host *h)
+{
+    static const uint8_t nothing[] = {0x90}, cmpxchg16b[] = {0xf0, 0x48, 0x0f, 0xc7, 0x0e}; /* lock cmpxchg16b [rsi] */
+    if (!kvm_probe(h, nothing, sizeof nothing))
+        return;
+    h->lacks_cx16 = !kvm_probe(h, cmpxchg16b, sizeof cmpxchg16b);
+    h->shadows_tables = kvm_shadows_tables(h);
+}
+
 static void *kvm_new(struct machine *m, struct x86_model *model, char *error, size_t size)
 {
     struct kvm *k = calloc(1, sizeof *k);
@@ -106,12 +115,10 @@ static void *kvm_new(struct machine *m, struct x86_model *model, char *error, si
         return NULL;
     }
     *k = (struct kvm){.machine = m, .vm = -1, .vcpu = -1, .apic_base = 0xfee00900, .wants_irqchip = machine_config(m)->accel_controllers};
-    if (!kvm_host_open(&k->host, error, size) || !make(k, error, size)) {
+    if (!kvm_host_open(&k->host, error, size) || (defects(&k->host), !make(k, error, size))) {
         kvm_free(k);
         return NULL;
     }
-    static const uint8_t nothing[] = {0x90}, cmpxchg16b[] = {0xf0, 0x48, 0x0f, 0xc7, 0x0e}; /* lock cmpxchg16b [rsi] */
-    k->host.lacks_cx16 = kvm_probe(&k->host, nothing, sizeof nothing) && !kvm_probe(&k->host, cmpxchg16b, sizeof cmpxchg16b);
     x86_model_restrict(model, kvm_host_has, &k->host, removed, sizeof removed);
     if (*removed)
         kvm_warn("the guest's CPU is without%s: the host's KVM does not offer that", removed);
@@ -515,7 +522,7 @@ static void kvm_break_at(void *accel, const uint64_t *linear, unsigned count)
 }
 
 const struct accel_ops kvm_accel = {
-    .name = "kvm", .new = kvm_new, .free = kvm_free, .tsc_khz = kvm_tsc_khz, .put = kvm_put, .get = kvm_get, .run = kvm_run, .kick = kvm_kick, .look = kvm_look, .controllers_put = kvm_controllers_put,
+    .name = "kvm", .new = kvm_new, .free = kvm_free, .tsc_khz = kvm_tsc_khz, .put = kvm_put, .ram_changed = kvm_ram_changed, .get = kvm_get, .run = kvm_run, .kick = kvm_kick, .look = kvm_look, .controllers_put = kvm_controllers_put,
     .controllers_get = kvm_controllers_get,
     .break_at = kvm_break_at, .steps = kvm_steps, .dirty = kvm_dirty,
 };

@@ -82,7 +82,10 @@ static void run(struct vcpu *v)
 {
     enum stats_clock before = stats_enter(v, STATS_accelerator);
     v->sample_due = false; /* what was due while the guest did not run is no sample of it */
-    enum accel_left left = put(v) ? ops(v)->run(v->machine->accel, &v->cpu, wants(v)) : ACCEL_FAILED;
+    bool here = put(v);
+    if (here && atomic_exchange(&v->machine->ram_changed, false))
+        ops(v)->ram_changed(v->machine->accel);
+    enum accel_left left = here ? ops(v)->run(v->machine->accel, &v->cpu, wants(v)) : ACCEL_FAILED;
     stats_enter(v, before);
     v->stats.accel_exits++;
     switch (left) {

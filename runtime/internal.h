@@ -233,6 +233,7 @@ struct machine {
     struct clock clock;
     atomic_uint requests;
     atomic_int interrupt_level;     /* the PC's INTR */
+    atomic_bool ram_changed;        /* not by the accelerator, since it was last told */
     bool parked, ended;
     atomic_uint stalls;             /* machine_output_stall; changed locked */
     enum machine_end end; int exit_status;

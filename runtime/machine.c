@@ -291,6 +291,7 @@ static void note_written(struct machine *m, uint64_t page)
 void machine_ram_written(void *machine, const uint8_t *host, uint64_t size)
 {
     struct machine *m = machine;
+    atomic_store(&m->ram_changed, true);
     if (m->vcpu->away)
         return; /* what is translated is all looked at again when the tiers go on */
     for (uint64_t n; size; host += n, size -= n) {

@@ -168,6 +168,7 @@ struct accel_ops {
     void (*free)(void *accel);                        /* NULL: nothing */
     uint64_t (*tsc_khz)(void *accel);                 /* at which the guest's TSC runs there: it is to run so everywhere */
     bool (*put)(void *accel, struct x86_cpu *);       /* the guest goes on from this state.  False: it cannot, the reason was printed */
+    void (*ram_changed)(void *accel);                 /* after `put`: others than the accelerator may have written to RAM since it ran last */
     /* The guest's state, to the instruction.  Returns the vector of an interrupt that was taken and is still to be delivered, or -1. */
     int (*get)(void *accel, struct x86_cpu *);
     enum accel_left (*run)(void *accel, struct x86_cpu *, unsigned wants); /* until something is to be done, or `kick` */

@@ -273,6 +273,7 @@ static void fill(struct vcpu *v, uint64_t linear, unsigned set, const struct x86
         *guarded_slot(mmu, linear, set) = (struct tlb_guarded){base, host, at->ram_page, (uint8_t)set};
     } else if (writable) {
         mmu->write[set][INDEX(linear)] = addend;
+        atomic_store_explicit(&v->machine->ram_changed, true, memory_order_relaxed); /* from now on it may, without passing here */
         writer_add(v, at->ram_page, kind, f->count);
         if (v->machine->check)
             check_opened(v, base, set);
@@ -297,6 +298,8 @@ static bool locate(struct vcpu *v, uint64_t linear, unsigned access, struct plac
     at->host = r && r->kind != REGION_DEVICE ? r->host + (page.physical - r->base) : NULL;
     at->ram_page = at->host ? softmmu_ram_page(v->machine, at->host) : NO_PAGE;
     at->writable_ram = at->host && r->kind == REGION_RAM && at->ram_page != NO_PAGE;
+    if (access & IR_WRITE)
+        atomic_store_explicit(&v->machine->ram_changed, true, memory_order_relaxed);
     const struct debugger *debug = &v->machine->debug;
     if (at->host && !NASTY && !(s->mode & X86_MODE_DEBUG) && !(debug->data && debug_data_page(debug, linear)))
         fill(v, linear, set, &page, at);
