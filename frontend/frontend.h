@@ -203,5 +203,6 @@ void x86_cpuid(const struct x86_cpu *, uint32_t leaf, uint32_t subleaf, uint32_t
 /* RDMSR, WRMSR; false: #GP. */
 bool x86_msr_read(struct x86_cpu *, uint32_t msr, uint64_t *value);
 bool x86_msr_write(struct x86_cpu *, uint32_t msr, uint64_t value);
+void x86_syscall_segments(struct x86_cpu *); /* CS, SS and CPL as SYSCALL in long mode leaves them; mode is left to x86_mode_update */
 
 #endif

@@ -273,6 +273,12 @@ static void flat_pair(struct x86_cpu *cpu, uint16_t cs, uint32_t cs_attr, uint16
     s->cpl = (uint8_t)cpl;
 }
 
+void x86_syscall_segments(struct x86_cpu *cpu)
+{
+    uint16_t selector = cpu->state.star >> 32 & 0xfffc;
+    flat_pair(cpu, selector, CODE64, selector + 8, 0);
+}
+
 /* a: PC of the next instruction. */
 X86_HELPER_FN(syscall)
 {
@@ -280,14 +286,14 @@ X86_HELPER_FN(syscall)
     struct x86_state *s = &c86->state;
     if (!(s->efer & X86_EFER_SCE) || !(s->cr0 & X86_CR0_PE) || s->eflags & X86_EFLAGS_VM)
         return x86_raise(c86, X86_UD), 0;
-    uint16_t selector = s->star >> 32 & 0xfffc;
     if (in_long_mode(s)) {
         s->gpr[X86_RCX] = a;
         s->gpr[11] = x86_eflags_get(s) & ~(uint32_t)X86_EFLAGS_RF;
         s->rip = x86_code64(c86) ? s->lstar : s->cstar;
         x86_eflags_set(s, 0, (uint32_t)s->sfmask | X86_EFLAGS_RF);
-        flat_pair(c86, selector, CODE64, selector + 8, 0);
+        x86_syscall_segments(c86);
     } else {
+        uint16_t selector = s->star >> 32 & 0xfffc;
         s->gpr[X86_RCX] = (uint32_t)a;
         s->rip = (uint32_t)s->star;
         x86_eflags_set(s, 0, X86_EFLAGS_IF | X86_EFLAGS_RF | X86_EFLAGS_VM);

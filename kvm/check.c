@@ -73,6 +73,8 @@ static enum stepped one(struct kvm *k, uint64_t at)
             k->run->immediate_exit = 1;
             break;
         case OUTCOME_SHUTDOWN:
+            if (k->caught)
+                return REFUSED;
             kvm_warn("--check: a triple fault in KVM");
             return REFUSED;
         case OUTCOME_NOT_EMULATED: case OUTCOME_FAILED:

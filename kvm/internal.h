@@ -72,6 +72,8 @@ struct kvm_host {                   /* what the host's KVM has (host.c) */
     int run_size;
     struct kvm_cpuid2 *cpuid;       /* KVM_GET_SUPPORTED_CPUID */
     bool lacks_cx16;                /* whatever that says: CMPXCHG16B does not run */
+    bool syscall_stays, tsc_is_host; /* probe.c */
+    bool long_paging_only;          /* paging without long mode does not run */
     bool shadows_tables;            /* KVM has page tables of its own, made from the guest's: no EPT or NPT */
 };
 bool kvm_host_open(struct kvm_host *, char *error, size_t size);
@@ -80,8 +82,12 @@ bool kvm_host_has(void *host, uint32_t leaf, uint32_t subleaf, unsigned reg, uns
 
 /* probe.c: the instructions run in long mode and ring 0, RSI at memory, without an exception or an error. */
 bool kvm_probe(struct kvm_host *, const void *code, size_t size);
+bool kvm_syscall_stays(struct kvm_host *); /* SYSCALL of ring 3 goes to its target and does not get its rights */
+bool kvm_long_paging_only(struct kvm_host *);
+uint32_t kvm_cpuid_adds(struct kvm_host *); /* features of CPUID.1:ECX that a guest sees which was given none */
 bool kvm_shadows_tables(struct kvm_host *);
 bool kvm_tlb_flush(int vcpu); /* of the guest's TLB; false: KVM refuses */
+bool kvm_tsc_is_host(struct kvm_host *);   /* RDTSC of ring 3 reads the host's TSC, whatever the guest's is set to */
 
 struct kvm {
     struct machine *machine;
@@ -99,14 +105,18 @@ struct kvm {
     struct kvm_slot slots[KVM_SLOTS]; unsigned slot_count, generation; bool mapped;
     bool unfinished;                /* see OUTCOME_UNFINISHED */
     bool tpr_stale;                 /* the local APIC's may have changed */
-    bool not_emulated;              /* the last exit */
+    bool not_run;                   /* the last exit: the instruction is the interpreter's, whatever exception KVM made of it */
     uint64_t apic_base;             /* as KVM was told last */
     uint8_t cr8;
     bool has_thread; pthread_t thread; /* the vCPU's */
     struct x86_cpu *cpu;
+    bool catches, caught;           /* catch.c: exceptions and interrupts are not KVM's to deliver; its IDT is empty for that */
     struct kvm_image image;
 };
 /* vcpu.c, for check.c: the machine's local APIC is not asked. */
+bool kvm_sregs_get(struct kvm *); /* of the image alone */
+bool kvm_sregs_put(struct kvm *);
+void kvm_finish(struct kvm *);    /* an instruction that an exit left half done */
 bool kvm_put_registers(struct kvm *, struct x86_cpu *);
 int kvm_get_registers(struct kvm *, struct x86_state *);
 bool kvm_bus_msr(void *kvm, bool write, uint32_t msr, uint64_t *value);
@@ -125,6 +135,13 @@ void kvm_dirty(void *kvm, void (*each)(void *, uint64_t), void *ctx);
 /* memory.c: the slots are made to follow the machine's memory map. */
 bool kvm_memory_update(struct kvm *);
 void kvm_ram_changed(void *kvm);
+/* catch.c */
+void kvm_catch_begin(struct kvm *);                         /* once */
+bool kvm_can_run(void *kvm, const struct x86_state *);
+void kvm_catch_put(struct kvm *);                           /* the image is going there */
+void kvm_catch_got(struct kvm *, const struct x86_state *); /* and came back; with the IDTR that went there */
+bool kvm_catch_again(struct kvm *, struct x86_state *);     /* before each run; false: KVM refuses */
+void kvm_syscall_complete(struct kvm *, struct x86_cpu *);  /* where the state is that of a SYSCALL that stayed in ring 3, gives it its rights */
 void kvm_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

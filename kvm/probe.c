@@ -2,14 +2,16 @@
  * without hardware below it uses its emulator, or in ring 3, where that runs the host's CPU. */
 #define _GNU_SOURCE
 #include "kvm/internal.h"
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 /* RAM is there twice: for ring 0 at address 0, for ring 3 at USER. */
-enum { MEMORY = 1 << 21, USER = MEMORY, TABLES = 0x1000 /* three pages: PML4, PDPT, PD */, CODE = 0x8000, DATA = 0x9000, PRESENT = 3, RING3 = 4, LARGE = 0x80 };
-enum { ATTEMPTS = 8, HLT = 0xf4 };
+enum { MEMORY = 1 << 21, USER = MEMORY, TABLES = 0x1000 /* three pages: PML4, PDPT, PD */, CODE = 0x8000, DATA = 0x9000, ENTRY = 0xa000, PRESENT = 3, RING3 = 4, LARGE = 0x80 };
+enum { ATTEMPTS = 8, HLT = 0xf4, TSC = 0x10, STAR = 0xc0000081, LSTAR = 0xc0000082 };
+#define FAR_TSC (1ull << 50) /* weeks of any host's time */
 
 struct trial { struct kvm_host *host; int vm, vcpu; struct kvm_run *run; uint8_t *memory; };
 enum trial_end { TRIAL_NONE /* not made, or an error of KVM's */, TRIAL_HALTED, TRIAL_SHUT_DOWN /* by an exception, for there is no IDT */ };
@@ -81,12 +83,47 @@ static enum trial_end go(struct trial *t)
     return TRIAL_NONE;
 }
 
+static bool msr(struct trial *t, uint32_t number, uint64_t value)
+{
+    struct kvm_msr_values one = {.count = 1, .entry[0] = {.index = number, .data = value}};
+    return ioctl(t->vcpu, KVM_SET_MSRS, &one) == 1;
+}
+
 bool kvm_probe(struct kvm_host *h, const void *code, size_t size)
 {
     struct trial t;
     bool runs = begin(&t, h, false, code, size) && go(&t) == TRIAL_HALTED;
     end(&t);
     return runs;
+}
+
+bool kvm_syscall_stays(struct kvm_host *h)
+{
+    static const uint8_t syscall[] = {0x0f, 0x05};
+    struct trial t;
+    bool stays = begin(&t, h, true, syscall, sizeof syscall) && msr(&t, STAR, 0x10ull << 32) && msr(&t, LSTAR, ENTRY);
+    if (stays) {
+        t.memory[ENTRY] = HLT;
+        stays = go(&t) == TRIAL_SHUT_DOWN;
+    }
+    end(&t);
+    return stays;
+}
+
+bool kvm_long_paging_only(struct kvm_host *h)
+{
+    static const uint8_t nothing[] = {0x90};
+    struct trial t;
+    struct kvm_sregs s;
+    bool dropped = begin(&t, h, false, nothing, sizeof nothing) && !ioctl(t.vcpu, KVM_GET_SREGS, &s);
+    if (dropped) {
+        s.cs.l = 0;
+        s.cs.db = 1;
+        s.efer = 0;
+        dropped = ioctl(t.vcpu, KVM_SET_SREGS, &s) || (!ioctl(t.vcpu, KVM_GET_SREGS, &s) && !(s.cr0 & X86_CR0_PG));
+    }
+    end(&t);
+    return dropped;
 }
 
 /* By a write of CR4 that changes it, as the guest's own would (SDM 3A 4.10.4.1). */
@@ -122,4 +159,38 @@ bool kvm_shadows_tables(struct kvm_host *h)
     }
     end(&t);
     return ok && r[1].rax == r[0].rax;
+}
+
+uint32_t kvm_cpuid_adds(struct kvm_host *h)
+{
+    static const uint8_t cpuid[] = {0xb8, 0x01, 0x00, 0x00, 0x00, 0x0f, 0xa2, 0x89, 0x0e}; /* mov eax, 1; cpuid; mov [rsi], ecx */
+    size_t size = sizeof *h->cpuid + h->cpuid->nent * sizeof *h->cpuid->entries;
+    struct kvm_cpuid2 *none = malloc(size);
+    struct trial t;
+    uint32_t added = 0;
+    bool ok = begin(&t, h, false, cpuid, sizeof cpuid) && none;
+    if (ok) {
+        memcpy(none, h->cpuid, size);
+        for (uint32_t i = 0; i < none->nent; i++)
+            none->entries[i].ecx = none->entries[i].function == 1 ? 0 : none->entries[i].ecx;
+        ok = !ioctl(t.vcpu, KVM_SET_CPUID2, none) && go(&t) == TRIAL_HALTED;
+    }
+    if (ok)
+        memcpy(&added, t.memory + DATA, sizeof added);
+    free(none);
+    end(&t);
+    return added;
+}
+
+/* FAR_TSC is put between the host's TSC and the guest's, which then reads the one or the other. */
+bool kvm_tsc_is_host(struct kvm_host *h)
+{
+    static const uint8_t rdtsc[] = {0x0f, 0x31, 0x89, 0x06, 0x89, 0x56, 0x04}; /* rdtsc; mov [rsi], eax; mov [rsi + 4], edx */
+    struct trial t;
+    uint64_t offset = FAR_TSC, read = FAR_TSC;
+    struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset};
+    if (begin(&t, h, true, rdtsc, sizeof rdtsc) && (!ioctl(t.vcpu, KVM_SET_DEVICE_ATTR, &attr) || msr(&t, TSC, FAR_TSC)) && go(&t) == TRIAL_SHUT_DOWN)
+        memcpy(&read, t.memory + DATA, sizeof read);
+    end(&t);
+    return read && read < FAR_TSC;
 }

@@ -79,6 +79,7 @@ static bool make(struct kvm *k, char *error, size_t size)
     if (sigaction(kick_signal(), &action, NULL))
         return fails(k, "handle its signal", error, size);
     look(k);
+    kvm_catch_begin(k);
     return true;
 }
 
@@ -103,7 +104,17 @@ static void defects(struct kvm_host *h)
     if (!kvm_probe(h, nothing, sizeof nothing))
         return;
     h->lacks_cx16 = !kvm_probe(h, cmpxchg16b, sizeof cmpxchg16b);
+    h->syscall_stays = kvm_syscall_stays(h);
+    h->tsc_is_host = kvm_tsc_is_host(h);
+    uint32_t added = kvm_cpuid_adds(h);
+    if (added)
+        kvm_warn("the host's KVM adds features of the host's CPU to the guest's CPUID (1:ECX 0x%x): what a guest finds of them there, it lacks in the tiers", added);
     h->shadows_tables = kvm_shadows_tables(h);
+    h->long_paging_only = kvm_long_paging_only(h);
+    if (h->long_paging_only)
+        kvm_warn("the host's KVM has paging in long mode alone: the template tier runs the guest while it pages without");
+    if (h->tsc_is_host)
+        kvm_warn("the host's KVM gives user code the host's TSC, so the guest's begins with that, and stops or changes of it are lost");
 }
 
 static void *kvm_new(struct machine *m, struct x86_model *model, char *error, size_t size)
@@ -125,6 +136,8 @@ static void *kvm_new(struct machine *m, struct x86_model *model, char *error, si
     return k;
 }
 
+static uint64_t host_tsc(void) { return __builtin_ia32_rdtsc(); }
+static uint64_t kvm_tsc_begin(void *accel) { return ((const struct kvm *)accel)->host.tsc_is_host ? host_tsc() : 0; }
 static uint64_t kvm_tsc_khz(void *accel) { return ((const struct kvm *)accel)->tsc_khz; }
 
 /* --- CPUID: what the tiers' guests see */
@@ -223,11 +236,9 @@ static void msrs_get(struct kvm *k, const struct x86_state *s)
 }
 
 /* --- Time.  Written as an offset where KVM takes one: a write to the TSC itself may be taken for an attempt to synchronise it. */
-static uint64_t host_tsc(void) { return __builtin_ia32_rdtsc(); }
-
 static void tsc_put(struct kvm *k, struct x86_cpu *cpu)
 {
-    uint64_t now = cpu->bus->tsc(cpu) + cpu->state.tsc_offset, offset = now - host_tsc();
+    uint64_t now = cpu->bus->tsc(cpu) + cpu->state.tsc_offset, offset = k->host.tsc_is_host ? 0 : now - host_tsc();
     struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset};
     if (k->has_tsc_offset && !ioctl(k->vcpu, KVM_SET_DEVICE_ATTR, &attr))
         return;
@@ -246,7 +257,7 @@ static void tsc_get(struct kvm *k, struct x86_cpu *cpu)
 /* --- Registers */
 _Static_assert(offsetof(struct kvm_sregs, interrupt_bitmap) == offsetof(struct kvm_sregs2, flags), "the older form begins as the newer does");
 
-static bool sregs_put(struct kvm *k)
+bool kvm_sregs_put(struct kvm *k)
 {
     if (k->has_sregs2)
         return !ioctl(k->vcpu, KVM_SET_SREGS2, &k->image.sregs);
@@ -255,7 +266,7 @@ static bool sregs_put(struct kvm *k)
     return !ioctl(k->vcpu, KVM_SET_SREGS, &old);
 }
 
-static bool sregs_get(struct kvm *k)
+bool kvm_sregs_get(struct kvm *k)
 {
     if (k->has_sregs2)
         return !ioctl(k->vcpu, KVM_GET_SREGS2, &k->image.sregs);
@@ -278,7 +289,7 @@ static bool registers_put(struct kvm *k)
     struct kvm_image *i = &k->image;
     if (k->has_xcrs && ioctl(k->vcpu, KVM_SET_XCRS, &i->xcrs) && i->xcrs.xcrs[0].value != 1)
         return put_fails("XCR0");
-    if (!sregs_put(k))
+    if (!kvm_sregs_put(k))
         return put_fails("system registers");
     if (ioctl(k->vcpu, KVM_SET_REGS, &i->regs))
         return put_fails("registers");
@@ -296,7 +307,7 @@ static bool registers_put(struct kvm *k)
 static void registers_get(struct kvm *k, const struct x86_state *s)
 {
     struct kvm_image *i = &k->image;
-    bool ok = sregs_get(k) && !ioctl(k->vcpu, KVM_GET_REGS, &i->regs);
+    bool ok = kvm_sregs_get(k) && !ioctl(k->vcpu, KVM_GET_REGS, &i->regs);
     ok &= !(k->has_xsave ? ioctl(k->vcpu, KVM_GET_XSAVE, i->xsave) : ioctl(k->vcpu, KVM_GET_FPU, &i->fpu));
     ok &= !k->has_debugregs || !ioctl(k->vcpu, KVM_GET_DEBUGREGS, &i->debug);
     ok &= !ioctl(k->vcpu, KVM_GET_VCPU_EVENTS, &i->events);
@@ -317,12 +328,14 @@ bool kvm_put_registers(struct kvm *k, struct x86_cpu *cpu)
     k->image.sregs.cr8 = k->cr8;
     k->image.sregs.apic_base = k->apic_base;
     k->run->cr8 = k->cr8;
+    kvm_catch_put(k);
     return registers_put(k);
 }
 
 int kvm_get_registers(struct kvm *k, struct x86_state *s)
 {
     registers_get(k, s);
+    kvm_catch_got(k, s);
     return kvm_image_to(&k->image, k->has_xsave, s);
 }
 
@@ -341,7 +354,7 @@ static bool kvm_put(void *accel, struct x86_cpu *cpu)
     cpu->state.nmi_pending = 0; /* KVM has it now */
     tsc_put(k, cpu);
     k->run->ready_for_interrupt_injection = 0; /* not known: the window is asked for */
-    k->unfinished = k->not_emulated = false;
+    k->unfinished = k->not_run = false;
     return true;
 }
 
@@ -403,11 +416,15 @@ static enum accel_left handle(struct kvm *k, const struct kvm_exit_bus *bus)
         k->cpu->state.halted = 1;
         k->cpu->state.eflags = k->run->if_flag ? k->cpu->state.eflags | X86_EFLAGS_IF : k->cpu->state.eflags & ~(uint32_t)X86_EFLAGS_IF;
         return ACCEL_HALTED;
-    case OUTCOME_SHUTDOWN: return ACCEL_SHUTDOWN;
+    case OUTCOME_SHUTDOWN:
+        if (!k->caught)
+            return ACCEL_SHUTDOWN;
+        k->not_run = true;
+        return ACCEL_INTERPRET;
     case OUTCOME_BREAK: return ACCEL_BREAK;
     case OUTCOME_NOT_EMULATED:
         kvm_say_once(k, text);
-        k->not_emulated = true;
+        k->not_run = true;
         return ACCEL_INTERPRET;
     case OUTCOME_FAILED: break;
     }
@@ -434,7 +451,7 @@ static enum accel_left once(struct kvm *k)
 }
 
 /* What an exit left to KVM of an instruction is done before the state is looked at. */
-static void finish(struct kvm *k)
+void kvm_finish(struct kvm *k)
 {
     while (k->unfinished) {
         __atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_RELAXED);
@@ -448,12 +465,13 @@ static int kvm_get(void *accel, struct x86_cpu *cpu)
 {
     struct kvm *k = accel;
     bool halted = cpu->state.halted, nmi = cpu->state.nmi_pending;
-    finish(k);
+    kvm_finish(k);
     int vector = kvm_get_registers(k, &cpu->state);
+    kvm_syscall_complete(k, cpu);
     cpu->state.nmi_pending |= nmi;
     cpu->state.halted = halted || kvm_is_halted(k);
-    if (k->not_emulated && cpu->state.faulted && cpu->state.fault_vector == X86_UD)
-        cpu->state.faulted = 0; /* KVM's answer to what it cannot emulate */
+    if (k->not_run)
+        cpu->state.faulted = 0; /* KVM's answer to what it cannot emulate or deliver */
     tsc_get(k, cpu);
     return vector;
 }
@@ -461,15 +479,13 @@ static int kvm_get(void *accel, struct x86_cpu *cpu)
 static void kvm_look(void *accel, struct x86_state *s)
 {
     struct kvm *k = accel;
-    finish(k);
+    kvm_finish(k);
     kvm_get_registers(k, s);
     s->halted = kvm_is_halted(k);
 }
 
 static bool inject(struct kvm *k, struct x86_cpu *cpu)
 {
-    if (!k->run->ready_for_interrupt_injection)
-        return false;
     int vector = cpu->bus->interrupt_take(cpu);
     struct kvm_interrupt interrupt = {.irq = (uint32_t)vector};
     if (vector < 0)
@@ -485,10 +501,20 @@ static enum accel_left kvm_run(void *accel, struct x86_cpu *cpu, unsigned wants)
     struct kvm *k = accel;
     if (machine_memory(k->machine)->generation != k->generation && !kvm_memory_update(k))
         return ACCEL_FAILED;
+    if (!kvm_catch_again(k, &cpu->state)) {
+        kvm_warn("the guest's IDT cannot be hidden: %s", strerror(errno));
+        return ACCEL_FAILED;
+    }
+    if (wants & ACCEL_WANTS_NMI && k->catches)
+        return ACCEL_DELIVER;
     if (wants & ACCEL_WANTS_NMI && __atomic_exchange_n(&cpu->state.nmi_pending, 0, __ATOMIC_SEQ_CST) && ioctl(k->vcpu, KVM_NMI, 0))
         kvm_warn("an NMI cannot be injected: %s", strerror(errno));
-    if (wants & ACCEL_WANTS_INTERRUPT && inject(k, cpu))
-        return ACCEL_GO_ON; /* there may be one more, for which the window is asked */
+    if (wants & ACCEL_WANTS_INTERRUPT && k->run->ready_for_interrupt_injection) {
+        if (k->catches)
+            return ACCEL_DELIVER;
+        if (inject(k, cpu))
+            return ACCEL_GO_ON; /* there may be one more, for which the window is asked */
+    }
     k->run->request_interrupt_window = wants & ACCEL_WANTS_INTERRUPT;
     if (k->tpr_stale) {
         k->tpr_stale = false;
@@ -508,7 +534,7 @@ static void kvm_kick(void *accel)
         pthread_kill(k->thread, kick_signal());
 }
 
-/* By the debug registers, which are the guest's no more for that time. */
+/* By the debug registers, which are not the guest's no more for that time. */
 static void kvm_break_at(void *accel, const uint64_t *linear, unsigned count)
 {
     struct kvm *k = accel;
@@ -522,7 +548,7 @@ static void kvm_break_at(void *accel, const uint64_t *linear, unsigned count)
 }
 
 const struct accel_ops kvm_accel = {
-    .name = "kvm", .new = kvm_new, .free = kvm_free, .tsc_khz = kvm_tsc_khz, .put = kvm_put, .ram_changed = kvm_ram_changed, .get = kvm_get, .run = kvm_run, .kick = kvm_kick, .look = kvm_look, .controllers_put = kvm_controllers_put,
+    .name = "kvm", .new = kvm_new, .free = kvm_free, .tsc_khz = kvm_tsc_khz, .tsc_begin = kvm_tsc_begin, .put = kvm_put, .can_run = kvm_can_run, .ram_changed = kvm_ram_changed, .get = kvm_get, .run = kvm_run, .kick = kvm_kick, .look = kvm_look, .controllers_put = kvm_controllers_put,
     .controllers_get = kvm_controllers_get,
     .break_at = kvm_break_at, .steps = kvm_steps, .dirty = kvm_dirty,
 };

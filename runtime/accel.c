@@ -7,7 +7,10 @@
 static const struct accel_ops *ops(const struct vcpu *v) { return v->machine->config.accel; }
 
 /* Breakpoints and steps are the tiers' business; A20M# is not known to accelerators. */
-static bool is_detour(const struct vcpu *v) { return debug_is_asked(&v->machine->debug) || v->cpu.state.a20_mask != ~0ull; }
+static bool is_detour(const struct vcpu *v)
+{
+    return debug_is_asked(&v->machine->debug) || v->cpu.state.a20_mask != ~0ull || (!v->away && !ops(v)->can_run(v->machine->accel, &v->cpu.state));
+}
 
 bool accel_is_due(const struct vcpu *v)
 {
@@ -66,7 +69,7 @@ static void end_with_error(struct vcpu *v)
 
 bool accel_put(struct vcpu *v)
 {
-    bool ok = put(v);
+    bool ok = is_detour(v) || put(v);
     if (!ok)
         end_with_error(v);
     return ok;
@@ -76,6 +79,19 @@ bool accel_put(struct vcpu *v)
 static unsigned wants(const struct vcpu *v)
 {
     return (atomic_load(&v->machine->interrupt_level) ? ACCEL_WANTS_INTERRUPT : 0) | (v->cpu.state.nmi_pending ? ACCEL_WANTS_NMI : 0);
+}
+
+/* What an exception or interrupt pushes is taken for no page table, without which each would cost the accelerator all that it made of those (ram_changed). */
+static void deliver(struct vcpu *v, bool fault)
+{
+    bool changed = atomic_load(&v->machine->ram_changed), taken = true;
+    if (fault)
+        vcpu_deliver_fault(v);
+    else
+        taken = vcpu_take(v, wants(v) & ACCEL_WANTS_INTERRUPT, wants(v) & ACCEL_WANTS_NMI);
+    atomic_store(&v->machine->ram_changed, changed);
+    if (!taken) /* not yet */
+        vcpu_run_single(v);
 }
 
 static void run(struct vcpu *v)
@@ -97,6 +113,10 @@ static void run(struct vcpu *v)
     case ACCEL_BREAK:
         accel_get(v);
         handover_pc(v->machine, tb_linear(&v->cpu.state));
+        break;
+    case ACCEL_DELIVER:
+        accel_get(v);
+        deliver(v, false);
         break;
     case ACCEL_INTERPRET:
         accel_get(v);
@@ -136,7 +156,7 @@ bool accel_loop(struct vcpu *v)
         if (is_detour(v))
             return detour(v);
         if (s->faulted) { /* by the interpreter, so the state is here */
-            vcpu_deliver_fault(v);
+            deliver(v, true);
             continue;
         }
         if (s->halted && !(wants(v) & ACCEL_WANTS_NMI) && !(wants(v) & ACCEL_WANTS_INTERRUPT && s->eflags & 1 << 9)) {

@@ -118,6 +118,16 @@ static bool take_interrupt(struct vcpu *v)
     return true;
 }
 
+bool vcpu_take(struct vcpu *v, bool interrupt, bool nmi)
+{
+    const struct x86_state *s = &v->cpu.state;
+    if (nmi && !s->nmi_masked && !s->shadow) {
+        deliver(v, VCPU_NMI, 0);
+        return true;
+    }
+    return interrupt && interrupt_open(s) && take_interrupt(v);
+}
+
 static bool wake_reason(struct vcpu *v)
 {
     struct machine *m = v->machine;
@@ -495,15 +505,9 @@ static bool vcpu_loop(struct vcpu *v)
         }
         bool quiet = m->debug.step && m->debug.quiet, interrupt = atomic_load(&m->interrupt_level), nmi = s->nmi_pending;
         sti_shadow(v, interrupt || nmi);
-        if (nmi && !s->nmi_masked && !s->shadow && !quiet) {
-            deliver(v, VCPU_NMI, 0);
-            debug_after_instruction(v);
-            continue;
-        }
-        if (interrupt && interrupt_open(s) && !quiet) {
+        if (!quiet && vcpu_take(v, interrupt, nmi)) {
             last = NULL;
-            if (take_interrupt(v))
-                debug_after_instruction(v);
+            debug_after_instruction(v);
             continue;
         }
         if (s->halted) {

@@ -369,6 +369,7 @@ void vcpu_deliver(struct vcpu *, enum vcpu_action, unsigned vector);
 static inline bool machine_counts(const struct machine *m) { return m->config.icount || m->check; }
 void vcpu_kick(struct machine *);
 bool vcpu_is_between(const struct x86_state *); /* something is pending of an instruction that was run already: no moment to change the tier */
+bool vcpu_take(struct vcpu *, bool interrupt, bool nmi); /* delivers an NMI or an interrupt where one waits and the guest can take it */
 enum ir_leave vcpu_run_single(struct vcpu *);   /* one instruction, in the interpreter */
 void vcpu_deliver_fault(struct vcpu *);         /* the one that is pending */
 void vcpu_wait_halted(struct vcpu *);           /* sleeps until an interrupt, a request or the next alarm */
@@ -380,7 +381,7 @@ uint64_t vcpu_icount_now(struct machine *);
 bool accel_loop(struct vcpu *);
 bool accel_is_due(const struct vcpu *);     /* the accelerator is to go on, and can: nothing is pending in the state */
 void accel_get(struct vcpu *);              /* the state is here again, if it was away */
-bool accel_put(struct vcpu *);              /* the state is there; false: it cannot be, and the machine ends */
+bool accel_put(struct vcpu *);              /* the state is there, unless a tier is to go on for a while; false: it cannot be, and the machine ends */
 
 /* handover.c */
 bool handovers_new(struct machine *);       /* before the devices; false: out of memory */

@@ -528,8 +528,10 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
     /* It may take features from the model, which all that follows goes by. */
     if (c->accel && !(m->accel = c->accel->new(m, m->model, error, size)))
         return false;
-    if (m->accel)
+    if (m->accel) {
         m->tsc_khz = c->accel->tsc_khz(m->accel);
+        m->vcpu->cpu.state.tsc_offset = c->accel->tsc_begin(m->accel);
+    }
     if (!(m->pc = pc_new(&pc, error, size)))
         return false;
     typed_begin(m);

@@ -154,6 +154,7 @@ enum accel_left {
     ACCEL_GO_ON,     /* the machine looks what there is to do, and comes back */
     ACCEL_KICKED,    /* the same, since it was kicked or a signal came while the guest ran */
     ACCEL_HALTED,    /* by HLT: state.halted is set and state.eflags has the right IF, all else may be stale */
+    ACCEL_DELIVER,   /* the guest can take an interrupt or an NMI now, which the machine is to deliver by itself */
     ACCEL_INTERPRET, /* it cannot run the next instruction: the interpreter is to */
     ACCEL_BREAK,     /* the next instruction is at one of break_at's addresses, and was not run */
     ACCEL_SHUTDOWN,  /* triple fault */
@@ -167,7 +168,9 @@ struct accel_ops {
     void *(*new)(struct machine *, struct x86_model *model, char *error, size_t size);
     void (*free)(void *accel);                        /* NULL: nothing */
     uint64_t (*tsc_khz)(void *accel);                 /* at which the guest's TSC runs there: it is to run so everywhere */
+    uint64_t (*tsc_begin)(void *accel);               /* what the guest's TSC is to begin with */
     bool (*put)(void *accel, struct x86_cpu *);       /* the guest goes on from this state.  False: it cannot, the reason was printed */
+    bool (*can_run)(void *accel, const struct x86_state *); /* well enough; else a tier goes on until it can */
     void (*ram_changed)(void *accel);                 /* after `put`: others than the accelerator may have written to RAM since it ran last */
     /* The guest's state, to the instruction.  Returns the vector of an interrupt that was taken and is still to be delivered, or -1. */
     int (*get)(void *accel, struct x86_cpu *);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # kvm.sh OPTION COMMAND...: run.sh on the host's KVM.  Skipped (77), with the reason, where there is no KVM.  A host without VT-x and SVM may
-# have a KVM all the same, on a software MMU and an instruction emulator that lacks much of protected mode (INT n, IRET, LLDT...): what fails
-# there is told, and skipped too; what passes there must not fail elsewhere.
+# have a KVM all the same, on a software MMU and with an instruction emulator that lacks much (docs/kvm.md): what fails there is told, and skipped too; what
+# passes there must not fail elsewhere.
 hardware=1
 grep -qE '^flags.*\b(vmx|svm)\b' /proc/cpuinfo || hardware=
 [ -n "$hardware" ] || export GUEST_SECONDS=4

@@ -229,6 +229,44 @@ static void pdpte_test(void)
     CHECK("none in long mode", k.sregs.flags, 0);
 }
 
+/* What a KVM is told of that is to deliver nothing, and what becomes of it. */
+static void catch_test(void)
+{
+    struct x86_state s = {.cr0 = X86_CR0_PE, .idtr_base = 0x5000, .idtr_limit = 0xfff};
+    struct kvm k = {.catches = true};
+    CHECK("a guest with an IDT can run", kvm_can_run(&k, &s), true);
+    kvm_image_of(&s, &k.image);
+    kvm_catch_put(&k);
+    CHECK("the IDT is where it was", k.image.sregs.idt.base, 0x5000);
+    CHECK("it has no entries", k.image.sregs.idt.limit, 0);
+    kvm_catch_got(&k, &s);
+    CHECK("its limit comes back", k.image.sregs.idt.limit, 0xfff);
+    k.image.sregs.idt = (struct kvm_dtable){.base = 0x6000, .limit = 0};
+    kvm_catch_got(&k, &s);
+    CHECK("that of an IDT the guest loaded stays", k.image.sregs.idt.limit, 0);
+    k.image.sregs.idt = (struct kvm_dtable){.base = 0x5000, .limit = 0x7f};
+    kvm_catch_got(&k, &s);
+    CHECK("and so does another limit", k.image.sregs.idt.limit, 0x7f);
+    s.cr0 = 0;
+    kvm_image_of(&s, &k.image);
+    kvm_catch_put(&k);
+    CHECK("real mode has its table", k.image.sregs.idt.limit, 0xfff);
+    CHECK("and is a tier's", kvm_can_run(&k, &s), false);
+    s.cr0 = X86_CR0_PE;
+    s.idtr_base = 0;
+    CHECK("a guest without an IDT is too", kvm_can_run(&k, &s), false);
+    k.catches = false;
+    kvm_image_of(&s, &k.image);
+    kvm_catch_put(&k);
+    CHECK("another KVM gets the IDT", k.image.sregs.idt.limit, 0xfff);
+    CHECK("and runs all", kvm_can_run(&k, &s), true);
+    k.host.long_paging_only = true;
+    s.cr0 = X86_CR0_PE | X86_CR0_PG;
+    CHECK("one without 32-bit paging does not run that", kvm_can_run(&k, &s), false);
+    s.efer = X86_EFER_LMA;
+    CHECK("but long mode", kvm_can_run(&k, &s), true);
+}
+
 int main(void)
 {
     for (unsigned i = 0; i < 2000; i++)
@@ -237,6 +275,7 @@ int main(void)
     x87_test();
     events_test();
     pdpte_test();
+    catch_test();
     printf("state_test: %u passed, %u failed\n", passed, failures);
     return failures != 0;
 }
