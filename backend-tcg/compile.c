@@ -1024,6 +1024,7 @@ enum tcg_result tcg_compile(struct tcg_buffer *buffer, size_t *at, size_t limit,
     struct tcg *t = tcg_buffer_scratch(buffer, o->guest, b->count, &values, &pins);
     if (!t)
         return TCG_TOO_COMPLEX;
+    tcg_buffer_populate(buffer, start);
     tcg_buffer_place(buffer, start, &write, &run);
     tcg_buffer_place(buffer, limit, &end, &unused);
     *out = (struct tcg_block){0};

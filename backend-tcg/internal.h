@@ -229,6 +229,7 @@ bool tcg_bits_emit(struct tcg *, const struct ir_insn *, ir_ref self); /* false:
 bool tcg_vector_emit(struct tcg *, const struct ir_insn *, ir_ref self);
 void tcg_mxcsr_sync(struct tcg *);    /* sticky flags of the host's MXCSR into the state's */
 void tcg_mxcsr_load(struct tcg *);    /* the guest's MXCSR, all exceptions masked, into the host's */
+void tcg_buffer_populate(struct tcg_buffer *, size_t at); /* where code is about to be written */
 bool tcg_buffer_place(struct tcg_buffer *, size_t at, uint8_t **write, const uint8_t **run);
 /* The buffer's own scratch: a struct tcg and room for `values`; NULL: out of memory. */
 struct tcg *tcg_buffer_scratch(struct tcg_buffer *, const struct ir_guest *, unsigned values, struct value **, const struct tcg_pins **);

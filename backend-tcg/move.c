@@ -70,6 +70,7 @@ enum tcg_result tcg_place(struct tcg_buffer *buffer, size_t *at, size_t limit, c
         return TCG_FULL;
     if ((out->body != 0) != (o->counter != 0))
         return TCG_TOO_COMPLEX;
+    tcg_buffer_populate(buffer, start);
     tcg_buffer_place(buffer, start, &write, &run);
     memcpy(write, m->code, size);
     if (out->body) {

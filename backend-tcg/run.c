@@ -10,8 +10,10 @@
 #include <unistd.h>
 #include <xmmintrin.h>
 
+#define STRETCH_SHIFT 18
 struct tcg_buffer {
     uint8_t *write, *run; size_t size;
+    bool *populated;              /* each stretch */
     struct tcg_pins pins;
     struct tcg *scratch; struct value *values; unsigned value_room; /* of the compiler, kept from block to block */
 };
@@ -22,10 +24,11 @@ struct tcg_buffer *tcg_buffer_new(size_t size)
     struct tcg_buffer *b = calloc(1, sizeof *b);
     if (b) {
         b->size = size;
+        b->populated = calloc((size >> STRETCH_SHIFT) + 1, sizeof *b->populated);
         b->write = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         b->run = b->write == MAP_FAILED ? MAP_FAILED : mremap(b->write, 0, size, MREMAP_MAYMOVE);
     }
-    if (b && b->run != MAP_FAILED && !mprotect(b->run, size, PROT_READ | PROT_EXEC))
+    if (b && b->populated && b->run != MAP_FAILED && !mprotect(b->run, size, PROT_READ | PROT_EXEC))
         return b;
     tcg_buffer_free(b);
     return NULL;
@@ -39,6 +42,7 @@ void tcg_buffer_free(struct tcg_buffer *b)
         munmap(b->write, b->size);
     if (b->run && b->run != MAP_FAILED)
         munmap(b->run, b->size);
+    free(b->populated);
     free(b->scratch);
     free(b->values);
     free(b);
@@ -51,6 +55,18 @@ bool tcg_buffer_contains(const struct tcg_buffer *b, const void *host_pc)
 }
 
 size_t tcg_buffer_offset(const struct tcg_buffer *b, const void *host_pc) { return (size_t)((const uint8_t *)host_pc - b->run); }
+
+/* Pages are given to both views a stretch at a time, at the first code in it: page by page that costs two faults each, more than to copy code there.  Where
+ * the host's Linux (before 5.14) does not know this, it is left to the faults. */
+void tcg_buffer_populate(struct tcg_buffer *b, size_t at)
+{
+    size_t from = at >> STRETCH_SHIFT << STRETCH_SHIFT, left = b->size - from, size = left < 1u << STRETCH_SHIFT ? left : 1u << STRETCH_SHIFT;
+    if (at >= b->size || b->populated[at >> STRETCH_SHIFT])
+        return;
+    b->populated[at >> STRETCH_SHIFT] = true;
+    madvise(b->write + from, size, MADV_POPULATE_WRITE);
+    madvise(b->run + from, size, MADV_POPULATE_READ);
+}
 
 bool tcg_buffer_place(struct tcg_buffer *b, size_t at, uint8_t **write, const uint8_t **run)
 {
@@ -103,7 +119,11 @@ void tcg_chain(struct tcg_buffer *b, const struct tcg_block *from, unsigned exit
 
 _Static_assert(TCG_SPILLS == F_SPILL, "what the header promises");
 /* --- Counting blocks and regions */
-uint8_t *tcg_buffer_writable(struct tcg_buffer *b, size_t offset) { return b->write + offset; }
+uint8_t *tcg_buffer_writable(struct tcg_buffer *b, size_t offset)
+{
+    tcg_buffer_populate(b, offset);
+    return b->write + offset;
+}
 const void *tcg_buffer_runnable(const struct tcg_buffer *b, size_t offset) { return b->run + offset; }
 const void *tcg_body(const struct tcg_block *block) { return (const char *)block->entry + block->body; }
 

@@ -1,6 +1,8 @@
-/* tcg_options.line: which host code is of which guest instruction, in front and behind the block. */
+/* tcg_options.line: which host code is of which guest instruction, in front and behind the block; and the memory that a first block takes. */
+#define _GNU_SOURCE
 #include "backend-tcg/backend-tcg.h"
 #include <stdlib.h>
+#include <sys/mman.h>
 
 static const struct ir_slot slots[] = {{"a", 0, IR_I64, IR_S_GPR, 0}, {"pc", 8, IR_I64, IR_S_SYSTEM, 0}};
 static const struct ir_guest guest = {.slots = slots, .slot_count = 2, .state_size = 256, .pc_offset = 8, .faulted_offset = 16, .stop_offset = 20,
@@ -20,6 +22,7 @@ static void line(void *ctx, uint32_t host, int32_t at, bool cold)
         notes[count++] = (struct note){host, at, cold};
 }
 
+enum { PAGES = 16 };
 static unsigned failed;
 static void check(bool ok, const char *what)
 {
@@ -28,9 +31,23 @@ static void check(bool ok, const char *what)
         fprintf(stderr, "FAIL %s\n", what);
 }
 
+/* How many pages of the buffer are there; all of them, where the host's Linux cannot be asked for pages (before 5.14). */
+static unsigned pages_of(const struct tcg_buffer *buffer)
+{
+    void *run = (void *)(uintptr_t)tcg_buffer_runnable(buffer, 0);
+    unsigned char there[PAGES] = {0};
+    unsigned pages = 0;
+    if (madvise(run, 0, MADV_POPULATE_READ))
+        return PAGES;
+    mincore(run, PAGES * 4096, there);
+    for (unsigned n = 0; n < PAGES; n++)
+        pages += there[n] & 1;
+    return pages;
+}
+
 int main(void)
 {
-    struct tcg_buffer *buffer = tcg_buffer_new(1 << 16);
+    struct tcg_buffer *buffer = tcg_buffer_new(PAGES * 4096);
     struct ir_block b;
     struct tcg_block out;
     char error[200];
@@ -42,7 +59,8 @@ int main(void)
         return 1;
     }
     const struct tcg_options options = {.guest = &guest, .pc = 0x1000, .line = line};
-    check(tcg_compile(buffer, &at, 1 << 16, &b, &options, &out) == TCG_OK, "compiles");
+    check(tcg_compile(buffer, &at, PAGES * 4096, &b, &options, &out) == TCG_OK, "compiles");
+    check(pages_of(buffer) == PAGES, "the first code has the pages around given at once");
     check(count >= 5, "three instructions, and behind them the load's slow path and the exit");
     for (unsigned i = 0; i < 3; i++)
         check(!notes[i].cold && notes[i].guest == (const int32_t[]){0, 2, 6}[i], "one line an instruction, in order");
