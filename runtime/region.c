@@ -291,7 +291,8 @@ static bool unit_describe(struct vcpu *v, struct llvm_unit *u, const struct llvm
     for (unsigned n = 0; n < count; n++) {
         const struct job_block *b = &j->of[n];
         uint64_t linear = job_linear(v, j, b->pc);
-        if (!job_same_bytes(v, b) || !(u->watches[u->watch_count] = tb_watch(v, u, b->pc, b->phys, b->phys2, b->bytes)))
+        bool same = j->view || job_same_bytes(v, b); /* of the cache: they were compared a moment ago */
+        if (!same || !(u->watches[u->watch_count] = tb_watch(v, u, b->pc, b->phys, b->phys2, b->bytes)))
             return false;
         u->watch_count++;
         u->members[u->member_count][0] = b->phys;

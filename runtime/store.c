@@ -292,12 +292,14 @@ static enum store_fetched fetch(struct store *s, const struct wanted *w, struct 
     return STORE_GONE;
 }
 
-static void pack_of(const struct place *p, char name[STORE_NAME])
+/* By its number in the file's name. */
+static void complain_of(const struct place *p, bool in_pack, uint64_t pack)
 {
-    if (p->at.pack < p->table->pack_count)
-        store_pack_name(name, p->table->packs[p->at.pack].at.name);
-    else
-        memcpy(name, "index", 6);
+    const struct store_key *key = &p->at.record.key;
+    char name[STORE_NAME] = "index";
+    if (in_pack)
+        store_pack_name(name, pack);
+    store_complain(p->dir, STORE_DAMAGED, name, "object %016lx%016lx is damaged", key->whole[0], key->whole[1]);
 }
 
 static bool add_pending(struct store *, struct pending *);
@@ -338,12 +340,13 @@ static unsigned bring(struct store *s, const uint64_t head[2])
 static enum store_fetched get_here(struct store *s, const struct wanted *w, struct store_object *o)
 {
     struct place p;
-    char name[STORE_NAME] = "";
+    uint64_t pack = 0;
     *o = (struct store_object){0};
     pthread_mutex_lock(&s->lock);
     enum store_fetched fetched = fetch(s, w, &p, o);
-    if (fetched != STORE_GONE && !p.pending)
-        pack_of(&p, name);
+    bool in_pack = fetched != STORE_GONE && !p.pending && p.at.pack < p.table->pack_count;
+    if (in_pack)
+        pack = p.table->packs[p.at.pack].at.name;
     pthread_mutex_unlock(&s->lock);
     if (fetched == STORE_FETCHED && !p.pending) {
         uint8_t *data = store_unpack_object(&p.at.record, o->owned);
@@ -351,7 +354,7 @@ static enum store_fetched get_here(struct store *s, const struct wanted *w, stru
         fetched = data ? fetched : STORE_BAD;
     }
     if (fetched == STORE_BAD)
-        store_complain(p.dir, STORE_DAMAGED, name, "object %016lx%016lx is damaged", p.at.record.key.whole[0], p.at.record.key.whole[1]);
+        complain_of(&p, in_pack, pack);
     return fetched;
 }
 

@@ -143,9 +143,10 @@ struct store_record *store_pack_table(struct store_dir *d, uint64_t hash, uint32
 }
 
 /* -1: errno.  All are closed by the table's owner; one by one here, so that a store of many packs does not take all descriptors. */
-static int open_pack(struct store_dir *d, struct store_table *t, struct store_pack *p, const char *name)
+static int open_pack(struct store_dir *d, struct store_table *t, struct store_pack *p)
 {
     struct stat s;
+    char name[STORE_NAME];
     if (p->fd >= 0)
         return p->fd;
     while (t->open_packs >= OPEN_PACKS) {
@@ -156,6 +157,7 @@ static int open_pack(struct store_dir *d, struct store_table *t, struct store_pa
             t->open_packs--;
         }
     }
+    store_pack_name(name, p->at.name);
     p->fd = store_file_open(d, name, O_RDONLY, &s);
     if (p->fd >= 0) {
         p->file_size = (uint64_t)s.st_size;
@@ -173,14 +175,12 @@ bool store_at_is_sound(const struct store_table *t, const struct store_at *at)
 enum store_fetched store_pack_fetch(struct store_dir *d, struct store_table *t, const struct store_at *at, uint8_t **stored)
 {
     const struct store_record *r = &at->record;
-    char name[STORE_NAME];
     if (!store_at_is_sound(t, at)) {
         store_complain(d, STORE_DAMAGED, "index", "lists an object that is in no pack of its");
         return STORE_BAD;
     }
     struct store_pack *p = &t->packs[at->pack];
-    store_pack_name(name, p->at.name);
-    if (open_pack(d, t, p, name) < 0)
+    if (open_pack(d, t, p) < 0)
         return errno == ENOENT ? STORE_GONE : STORE_BAD;
     if (!store_record_fits(r, p->file_size))
         return STORE_BAD;
