@@ -245,7 +245,7 @@ struct machine {
     uint64_t random;                /* state of its generator */
     bool owns_trace_file;
     void *accel;                    /* of config.accel, which is NULL where there is none */
-    uint64_t tsc_khz;               /* of the guest's TSC */
+    uint64_t tsc_khz, tsc_base;     /* of the guest's TSC; what it began with */
     enum tier wanted[64]; atomic_uint wanted_count; /* tiers that the vCPU is to change to, one after the other; locked */
     enum tier translated_for;       /* the tier that translated last */
     struct handovers *handovers;    /* NULL: none were asked for */

@@ -125,7 +125,7 @@ static uint64_t bus_tsc(struct x86_cpu *cpu)
 {
     struct machine *m = machine_of(cpu);
     uint64_t now = machine_now(m);
-    return m->tsc_khz == TSC_KHZ ? now : (uint64_t)((unsigned __int128)now * m->tsc_khz / 1000000u);
+    return m->tsc_base + (m->tsc_khz == TSC_KHZ ? now : (uint64_t)((unsigned __int128)now * m->tsc_khz / 1000000u));
 }
 /* From the host; a counted run, which must repeat exactly, draws from a generator of its own (splitmix64). */
 static uint64_t bus_random(struct x86_cpu *cpu)
@@ -143,7 +143,7 @@ static uint64_t bus_random(struct x86_cpu *cpu)
 static uint64_t tsc_to_ns(void *ctx, uint64_t tsc)
 {
     struct machine *m = ctx;
-    uint64_t ticks = tsc - m->vcpu->cpu.state.tsc_offset;
+    uint64_t ticks = tsc - m->vcpu->cpu.state.tsc_offset - m->tsc_base;
     return m->tsc_khz == TSC_KHZ ? ticks : (uint64_t)(((unsigned __int128)ticks * 1000000u + m->tsc_khz - 1) / m->tsc_khz);
 }
 
@@ -530,7 +530,7 @@ static bool build(struct machine *m, char *error, size_t size, bool *usage)
         return false;
     if (m->accel) {
         m->tsc_khz = c->accel->tsc_khz(m->accel);
-        m->vcpu->cpu.state.tsc_offset = c->accel->tsc_begin(m->accel);
+        m->tsc_base = c->accel->tsc_begin(m->accel);
     }
     if (!(m->pc = pc_new(&pc, error, size)))
         return false;

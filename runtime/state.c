@@ -18,12 +18,12 @@ static const struct state_field cpu_fields[] = {
 static const struct state_table cpu_table = STATE_TABLE(1, cpu_fields);
 
 /* --- What else is the machine's own */
-struct rest { uint64_t now_ns, alarm_order, random; uint32_t interrupt_level; uint64_t tsc_khz; };
+struct rest { uint64_t now_ns, alarm_order, random; uint32_t interrupt_level; uint64_t tsc_khz, tsc_base; };
 static const struct state_field rest_fields[] = {
     STATE(struct rest, now_ns, .most = INT64_MAX), STATE(struct rest, alarm_order), STATE(struct rest, random), STATE(struct rest, interrupt_level, .most = 1),
-    STATE(struct rest, tsc_khz, .since = 2, .least = 1000, .most = 100000000),
+    STATE(struct rest, tsc_khz, .since = 2, .least = 1000, .most = 100000000), STATE(struct rest, tsc_base, .since = 3),
 };
-static const struct state_table rest_table = STATE_TABLE(2, rest_fields);
+static const struct state_table rest_table = STATE_TABLE(3, rest_fields);
 
 /* --- The configuration, as names and values: what must be equal, and what is told of a file */
 enum { VALUE = 1024 };
@@ -157,7 +157,7 @@ static bool sections_write(struct state_writer *w, struct machine *m, uint64_t *
 {
     struct state_out o = {0};
     struct pc_part part;
-    const struct rest rest = {machine_now(m), m->clock.order, m->random, (uint32_t)atomic_load(&m->interrupt_level), m->tsc_khz};
+    const struct rest rest = {machine_now(m), m->clock.order, m->random, (uint32_t)atomic_load(&m->interrupt_level), m->tsc_khz, m->tsc_base};
     config_write(w, &o, m);
     table_write(w, &o, "cpu", &cpu_table, &m->vcpu->cpu.state);
     table_write(w, &o, "machine", &rest_table, &rest);
@@ -313,6 +313,7 @@ static void commit(const struct loading *l)
     struct pc_part part;
     struct rest rest = rest_of(l);
     m->tsc_khz = rest.tsc_khz;
+    m->tsc_base = rest.tsc_base;
     clock_set(m, rest.now_ns);
     pc_reset(m->pc);
     cpu_read(l);
