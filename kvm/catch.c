@@ -1,6 +1,6 @@
 /* A KVM that runs user code on the host's CPU without VT-x or SVM may get the ways out of it wrong: SYSCALL goes to its target and stays in ring 3, INT n is an
  * invalid opcode.  On such a host (kvm_syscall_stays) KVM delivers nothing: in protected mode it is told of an IDT without entries, so that each exception
- * becomes a triple fault, for which KVM_RUN comes back with the state as it was before the instruction.  The interpreter runs that, and delivers what comes of it; interrupts
+ * becomes a triple fault, for which KVM_RUN comes back with the state as it was at the exception.  The interpreter runs that, and delivers what comes of it; interrupts
  * are delivered on our side too.  In real mode and for the kernel's interrupt controllers all is left to KVM. */
 #include "kvm/internal.h"
 #include <errno.h>
@@ -10,11 +10,15 @@
 void kvm_catch_begin(struct kvm *k)
 {
     k->catches = k->host.syscall_stays && !k->has_irqchip;
+    k->has_ring0 = machine_config(k->machine)->accel_ring0;
     if (k->catches)
-        kvm_warn("the host's KVM runs SYSCALL and INT n of user code wrongly: these and all exceptions and interrupts are the interpreter's");
+        kvm_warn("the host's KVM runs SYSCALL and INT n of user code wrongly: it gets user code without these, exceptions and interrupts; %s", k->has_ring0 ?
+                 "ring 0 is its emulator's" : "all else is the template tier's, unless ring0=on asks for KVM's emulator");
     else if (k->host.syscall_stays)
         kvm_warn("the host's KVM runs SYSCALL and INT n of user code wrongly, which with kernel-irqchip=on is not made up for");
 }
+
+#define DR6_BS (1u << 14)
 
 static bool hide(struct kvm *k, struct kvm_sregs2 *s)
 {
@@ -24,13 +28,22 @@ static bool hide(struct kvm *k, struct kvm_sregs2 *s)
     return k->caught;
 }
 
-/* A guest that has an IDT (at reset its base is 0): KVM would not stop where it loads one, which were not hidden then when it is needed. */
+/* User code alone, and of that what the host's CPU does as the guest's would: it knows neither the guest's CR0.EM and TS nor its CR4 and EFER.SCE, traps of TF and DR7
+ * come to other places, and KVM loses NT on SYSCALL.  Ring 0, in KVM's emulator, is slower there than in any tier and differs in many things, and is KVM's only where it is asked for; where
+ * the guest loads its IDT there, that is hidden from the next exit on. */
 bool kvm_can_run(void *accel, const struct x86_state *s)
 {
     const struct kvm *k = accel;
     if (k->host.long_paging_only && s->cr0 & X86_CR0_PG && !(s->efer & X86_EFER_LMA))
         return false;
-    return !k->catches || (s->cr0 & X86_CR0_PE && s->idtr_base);
+    if (!k->catches)
+        return true;
+    if (s->cpl != 3)
+        return k->has_ring0;
+    if (s->efer & X86_EFER_LMA && !(s->efer & X86_EFER_SCE))
+        return false;
+    return !(s->eflags & (X86_EFLAGS_VM | X86_EFLAGS_TF | X86_EFLAGS_NT)) && !(s->dr[7] & 0xff) && !(s->cr0 & (X86_CR0_EM | X86_CR0_TS)) &&
+           (s->cr4 & (X86_CR4_OSFXSR | X86_CR4_TSD)) == X86_CR4_OSFXSR;
 }
 
 void kvm_catch_put(struct kvm *k) { hide(k, &k->image.sregs); }
@@ -50,7 +63,7 @@ void kvm_catch_got(struct kvm *k, const struct x86_state *s)
 /* The guest has come to protected mode, or loaded its IDTR, without an exit. */
 bool kvm_catch_again(struct kvm *k, struct x86_state *s)
 {
-    if (!k->catches)
+    if (!k->catches || !k->has_ring0)
         return true;
     if (!kvm_sregs_get(k))
         return false;
@@ -62,6 +75,31 @@ bool kvm_catch_again(struct kvm *k, struct x86_state *s)
     s->idtr_base = k->image.sregs.idt.base;
     s->idtr_limit = k->image.sregs.idt.limit;
     return !hide(k, &k->image.sregs) || kvm_sregs_put(k);
+}
+
+/* Exceptions that are traps have RIP behind their instruction; of those here INT3, INTO and INT n of their vectors have no other way to come. */
+static unsigned trap_length(const uint8_t before[2], unsigned vector)
+{
+    static const uint8_t short_form[] = {[X86_DB] = 0xf1, [X86_BP] = 0xcc, [X86_OF] = 0xce};
+    if (vector >= sizeof short_form || !short_form[vector])
+        return 0;
+    return before[1] == short_form[vector] ? 1 : before[0] == 0xcd && before[1] == vector ? 2 : 0;
+}
+
+/* What is left then is single-step's. */
+void kvm_trap_undo(struct kvm *k, struct x86_cpu *cpu)
+{
+    struct x86_state *s = &cpu->state;
+    uint8_t before[2];
+    bool flat = s->efer & X86_EFER_LMA && s->seg_attr[X86_CS] & X86_ATTR_L;
+    uint64_t linear = flat ? s->rip : (uint32_t)(s->seg_base[X86_CS] + s->rip);
+    bool excepted = k->not_run || k->image.events.exception.injected || k->image.events.exception.pending;
+    if (!k->caught || !excepted || !machine_debug_read(k->machine, linear - 2, false, before, 2))
+        return;
+    unsigned vector = k->image.events.exception.nr, length = trap_length(before, vector);
+    s->rip -= length;
+    if (vector == X86_DB && !length && s->eflags & X86_EFLAGS_TF)
+        x86_debug_trap(cpu, DR6_BS);
 }
 
 /* SYSCALL has set RIP, RCX, R11 and RFLAGS.  A jump of user code to the same place is none: there the interpreter raises the page fault. */

@@ -110,6 +110,7 @@ struct kvm {
     uint8_t cr8;
     bool has_thread; pthread_t thread; /* the vCPU's */
     struct x86_cpu *cpu;
+    bool has_ring0;                 /* of those that catch: KVM runs that too */
     bool catches, caught;           /* catch.c: exceptions and interrupts are not KVM's to deliver; its IDT is empty for that */
     struct kvm_image image;
 };
@@ -141,6 +142,7 @@ bool kvm_can_run(void *kvm, const struct x86_state *);
 void kvm_catch_put(struct kvm *);                           /* the image is going there */
 void kvm_catch_got(struct kvm *, const struct x86_state *); /* and came back; with the IDTR that went there */
 bool kvm_catch_again(struct kvm *, struct x86_state *);     /* before each run; false: KVM refuses */
+void kvm_trap_undo(struct kvm *, struct x86_cpu *);         /* where KVM has passed the instruction that is the interpreter's */
 void kvm_syscall_complete(struct kvm *, struct x86_cpu *);  /* where the state is that of a SYSCALL that stayed in ring 3, gives it its rights */
 void kvm_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

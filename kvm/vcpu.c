@@ -467,11 +467,12 @@ static int kvm_get(void *accel, struct x86_cpu *cpu)
     bool halted = cpu->state.halted, nmi = cpu->state.nmi_pending;
     kvm_finish(k);
     int vector = kvm_get_registers(k, &cpu->state);
-    kvm_syscall_complete(k, cpu);
     cpu->state.nmi_pending |= nmi;
     cpu->state.halted = halted || kvm_is_halted(k);
-    if (k->not_run)
-        cpu->state.faulted = 0; /* KVM's answer to what it cannot emulate or deliver */
+    if (k->not_run || k->caught)
+        cpu->state.faulted = 0; /* KVM's answer to what it cannot emulate or deliver; the instruction runs again */
+    kvm_syscall_complete(k, cpu);
+    kvm_trap_undo(k, cpu);
     tsc_get(k, cpu);
     return vector;
 }

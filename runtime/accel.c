@@ -121,7 +121,8 @@ static void run(struct vcpu *v)
     case ACCEL_INTERPRET:
         accel_get(v);
         v->stats.accel_interpreted++;
-        vcpu_run_single(v);
+        if (!v->cpu.state.faulted)
+            vcpu_run_single(v);
         break;
     case ACCEL_SHUTDOWN:
         accel_get(v);

@@ -53,6 +53,7 @@ struct machine_config {
     bool gdb_jit;                  /* a gdb that debugs this process is told of regions */
     bool no_reboot, no_shutdown;   /* what else would reboot ends; what would end stops */
     uint16_t debug_exit_port, debug_exit_size; /* hw.h */
+    bool accel_ring0;              /* ring 0 is the accelerator's too where that runs it by an emulator */
     bool accel_controllers;        /* `accel` has the interrupt controllers too, while it runs the guest, where it can */
     bool stats;
     unsigned sample_hz;            /* while `accel` runs the guest, its PC is sampled so often, for the profile in the translation cache; 0: not */
@@ -155,7 +156,7 @@ enum accel_left {
     ACCEL_KICKED,    /* the same, since it was kicked or a signal came while the guest ran */
     ACCEL_HALTED,    /* by HLT: state.halted is set and state.eflags has the right IF, all else may be stale */
     ACCEL_DELIVER,   /* the guest can take an interrupt or an NMI now, which the machine is to deliver by itself */
-    ACCEL_INTERPRET, /* it cannot run the next instruction: the interpreter is to */
+    ACCEL_INTERPRET, /* it cannot run the next instruction: the interpreter is to, unless `get` finds an exception in its place */
     ACCEL_BREAK,     /* the next instruction is at one of break_at's addresses, and was not run */
     ACCEL_SHUTDOWN,  /* triple fault */
     ACCEL_FAILED     /* it cannot go on; the reason was printed */

@@ -163,7 +163,8 @@ static void canonical(void)
     r = user(ASM("leave")), r.bp = BAD, EXPECT("non-canonical LEAVE", &r, SS, 0, 0);
     r = user(ASM("enter $8, $0")), r.sp = BAD + 8, EXPECT("non-canonical ENTER", &r, SS, 0, 0);
     r = user(ASM("fxsave64 (%rbp)")), r.bp = BAD, EXPECT("FXSAVE to a non-canonical stack", &r, SS, 0, 0);
-    r = user(ASM("cmpxchg16b (%rbp)")), r.bp = BAD, EXPECT("CMPXCHG16B on a non-canonical stack", &r, SS, 0, 0);
+    if (has(1, 2, 13))
+        r = user(ASM("cmpxchg16b (%rbp)")), r.bp = BAD, EXPECT("CMPXCHG16B on a non-canonical stack", &r, SS, 0, 0);
     r = user(ASM("jmp *%rax")), r.ax = BAD, EXPECT("JMP to a non-canonical address", &r, GP, 0, 0);
     r = user(ASM("call *%rax")), r.ax = BAD, EXPECT("CALL of a non-canonical address", &r, GP, 0, 0);
     CHECK_EQ("RSP is as before", ev.r.sp, r.sp);

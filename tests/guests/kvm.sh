@@ -14,5 +14,5 @@ if reason=$(grep -E '^tierce: KVM: ' <<<"$out"); then
   exit 77
 fi
 [ -n "$hardware" ] && exit $status
-echo "skipped: this host's KVM has neither VT-x nor SVM under it, and its emulator does not run this program"
+echo "skipped: this host's KVM has neither VT-x nor SVM under it, and does not run this program as the guest's CPU would"
 exit 77

@@ -352,6 +352,7 @@ void guest_main(void)
     global_rights();
     own_page();
     two_spaces(false);
-    two_spaces(true);
+    if (has(1, 2, 17))
+        two_spaces(true);
     finish();
 }

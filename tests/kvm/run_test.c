@@ -111,7 +111,7 @@ static bool run(bool controllers)
     said_count = 0;
     memset(said, 0, sizeof said);
     ended = false;
-    const struct machine_config config = {.accel_controllers = controllers, .ram_size = 16 << 20, .tier = TIER_KVM, .accel = &kvm_accel, .raw_image = guest_begin,
+    const struct machine_config config = {.accel_controllers = controllers, .accel_ring0 = true, .ram_size = 16 << 20, .tier = TIER_KVM, .accel = &kvm_accel, .raw_image = guest_begin,
         .raw_size = (size_t)(guest_end - guest_begin), .raw_entry = 0x100000, .debug_exit_port = 0x501, .debug_exit_size = 4, .raw_mode = 32, .debug_console = {say, NULL}};
     struct machine *m = machine_new(&config, error, sizeof error, &usage);
     if (!m) {

@@ -229,12 +229,43 @@ static void pdpte_test(void)
     CHECK("none in long mode", k.sregs.flags, 0);
 }
 
+/* Of a KVM that runs it on the host's CPU. */
+static void user_code(const struct x86_state *kernel)
+{
+    struct kvm k = {.catches = true};
+    struct x86_state s = *kernel;
+    s.cpl = 3;
+    CHECK("user code can run", kvm_can_run(&k, &s), true);
+    s.cr0 |= X86_CR0_TS;
+    CHECK("not where x87 is to trap", kvm_can_run(&k, &s), false);
+    s.cr0 = kernel->cr0;
+    s.cr4 = 0;
+    CHECK("not where SSE is unknown", kvm_can_run(&k, &s), false);
+    s.cr4 = kernel->cr4 | X86_CR4_TSD;
+    CHECK("not where RDTSC is to fault", kvm_can_run(&k, &s), false);
+    s.cr4 = kernel->cr4;
+    s.dr[7] = 1;
+    CHECK("not with a breakpoint", kvm_can_run(&k, &s), false);
+    s.dr[7] = 0x400;
+    s.efer = X86_EFER_LMA;
+    CHECK("not without SYSCALL", kvm_can_run(&k, &s), false);
+    s.efer |= X86_EFER_SCE;
+    CHECK("but with it", kvm_can_run(&k, &s), true);
+    s.eflags = X86_EFLAGS_TF;
+    CHECK("not step by step", kvm_can_run(&k, &s), false);
+    s.eflags = X86_EFLAGS_VM;
+    CHECK("not 8086 code", kvm_can_run(&k, &s), false);
+}
+
 /* What a KVM is told of that is to deliver nothing, and what becomes of it. */
 static void catch_test(void)
 {
-    struct x86_state s = {.cr0 = X86_CR0_PE, .idtr_base = 0x5000, .idtr_limit = 0xfff};
+    struct x86_state s = {.cr0 = X86_CR0_PE, .idtr_base = 0x5000, .idtr_limit = 0xfff, .cr4 = X86_CR4_OSFXSR};
     struct kvm k = {.catches = true};
-    CHECK("a guest with an IDT can run", kvm_can_run(&k, &s), true);
+    CHECK("ring 0 is a tier's", kvm_can_run(&k, &s), false);
+    k.has_ring0 = true;
+    CHECK("unless it is asked for", kvm_can_run(&k, &s), true);
+    user_code(&s);
     kvm_image_of(&s, &k.image);
     kvm_catch_put(&k);
     CHECK("the IDT is where it was", k.image.sregs.idt.base, 0x5000);
@@ -251,10 +282,7 @@ static void catch_test(void)
     kvm_image_of(&s, &k.image);
     kvm_catch_put(&k);
     CHECK("real mode has its table", k.image.sregs.idt.limit, 0xfff);
-    CHECK("and is a tier's", kvm_can_run(&k, &s), false);
     s.cr0 = X86_CR0_PE;
-    s.idtr_base = 0;
-    CHECK("a guest without an IDT is too", kvm_can_run(&k, &s), false);
     k.catches = false;
     kvm_image_of(&s, &k.image);
     kvm_catch_put(&k);

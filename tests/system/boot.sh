@@ -6,6 +6,10 @@
 tierce=$1 tier=$2 kernel=$3 initrd=$4
 shift 4
 name="boot.sh $kernel $initrd $tier"
+if [ "$tier" = kvm ] && ! { [ -r /dev/kvm ] && [ -w /dev/kvm ]; }; then
+  echo "$name: skipped: there is no /dev/kvm that may be opened"
+  exit 77
+fi
 start "$tierce" "$kernel" "$initrd" "quiet ${BOOT_APPEND:-}" --tier="$tier" -no-reboot "$@"
 talk
 if [ -n "${BOOT_SAY:-}" ]; then

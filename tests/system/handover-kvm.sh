@@ -6,7 +6,7 @@
 tierce=$1
 input kernel cloud; kernel=$input
 input initrd busybox; initrd=$input
-run='RUN="n=0; while [ $n -lt 40 ]; do n=$((n+1)); seq 3000 | md5sum; done; md5sum /bin/busybox; uname -a; poweroff -f"'
+run='RUN="n=0; while [ $n -lt 120 ]; do n=$((n+1)); seq 3000 | md5sum; done; md5sum /bin/busybox; uname -a; poweroff -f"'
 boot() { # boot FILE: the monitor's commands come from descriptor 3
   local status=0
   timeout "$seconds" "$tierce" -m 512 -kernel "$kernel" -initrd "$initrd" -append "console=ttyS0 panic=-1 no_timer_check $run" -display none -serial "file:$1" -monitor stdio \
@@ -40,6 +40,6 @@ handovers=$(grep -o '"handovers":[0-9]*' "$dir/err" | cut -d: -f2)
 exits=$(grep -o '"accel_exits":[0-9]*' "$dir/err" | cut -d: -f2)
 [ "$handovers" -ge 50 ] || fail "only $handovers changes of the tier"
 [ "$exits" -ge 1 ] || fail "KVM never ran"
-[ "$(said "$dir/undisturbed" | wc -l)" -ge 43 ] || fail "the programs said too little"
+[ "$(said "$dir/undisturbed" | wc -l)" -ge 123 ] || fail "the programs said too little"
 diff -a <(said "$dir/undisturbed") <(said "$dir/changed") || fail "the programs say something else"
 echo "handover-kvm.sh: $handovers changes of the tier, $exits exits of KVM: passed"

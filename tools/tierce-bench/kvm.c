@@ -107,7 +107,7 @@ static void report_handover(struct bench *b, const char *guest, FILE *out)
 
 static void measure_way(struct bench *b, unsigned way, const char *guest, FILE *out)
 {
-    const char *const ours[] = {b->tierce_path, "-m", "16", "-kernel", guest, "--tier=kvm", "-display", "none", "-monitor", "none", "-serial", "stdio", NULL};
+    const char *const ours[] = {b->tierce_path, "-m", "16", "-kernel", guest, "-accel", "kvm,ring0=on", "-display", "none", "-monitor", "none", "-serial", "stdio", NULL};
     const char *const theirs[] = {b->qemu ? b->qemu : "qemu-system-x86_64", "-accel", "kvm", "-m", "16", "-kernel", guest, "-display", "none", "-monitor", "none", "-serial", "stdio", NULL};
     const char *const *argv[2] = {ours, theirs};
     double rates[2][MAX_ROUNDS], ratios[MAX_ROUNDS];

@@ -199,8 +199,10 @@ static bool take_accel(struct parse *p, const char *value)
             set_accel(p, AMONG(at, n, "kvm", "accel=kvm"));
         else if (AMONG(at, n, IRQCHIP_WORDS))
             set_irqchip(p, at, n);
+        else if (AMONG(at, n, "ring0=on", "ring0=off"))
+            p->o->machine.accel_ring0 = is(at, n, "ring0=on");
         else if (!AMONG(at, n, "thread=single", "thread=multi"))
-            return fail(p, value, "tcg[,thread=single|multi][,tb-size=MIB], kvm" IRQCHIP_ACCEPTED);
+            return fail(p, value, "tcg[,thread=single|multi][,tb-size=MIB], kvm[,ring0=on|off]" IRQCHIP_ACCEPTED);
         if (!*(at += n))
             return true;
     }
