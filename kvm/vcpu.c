@@ -318,11 +318,16 @@ static void registers_get(struct kvm *k, const struct x86_state *s)
         kvm_warn("the guest's state cannot be read: %s", strerror(errno));
 }
 
-bool kvm_put_registers(struct kvm *k, struct x86_cpu *cpu)
+static bool make_ready(struct kvm *k, struct x86_cpu *cpu)
 {
     bool first = !k->cpu;
     k->cpu = cpu;
-    if ((first && !cpuid_set(k, cpu)) || !kvm_memory_update(k))
+    return (!first || cpuid_set(k, cpu)) && kvm_memory_update(k);
+}
+
+bool kvm_put_registers(struct kvm *k, struct x86_cpu *cpu)
+{
+    if (!make_ready(k, cpu))
         return false;
     kvm_image_of(&cpu->state, &k->image);
     k->image.sregs.cr8 = k->cr8;
@@ -338,6 +343,9 @@ int kvm_get_registers(struct kvm *k, struct x86_state *s)
     kvm_catch_got(k, s);
     return kvm_image_to(&k->image, k->has_xsave, s);
 }
+
+/* Its slots take KVM some milliseconds, which are not to be a handover's. */
+static bool kvm_begin(void *accel, struct x86_cpu *cpu) { return make_ready(accel, cpu); }
 
 static bool kvm_put(void *accel, struct x86_cpu *cpu)
 {
@@ -549,7 +557,7 @@ static void kvm_break_at(void *accel, const uint64_t *linear, unsigned count)
 }
 
 const struct accel_ops kvm_accel = {
-    .name = "kvm", .new = kvm_new, .free = kvm_free, .tsc_khz = kvm_tsc_khz, .tsc_begin = kvm_tsc_begin, .put = kvm_put, .can_run = kvm_can_run, .ram_changed = kvm_ram_changed, .get = kvm_get, .run = kvm_run, .kick = kvm_kick, .look = kvm_look, .controllers_put = kvm_controllers_put,
+    .name = "kvm", .new = kvm_new, .free = kvm_free, .tsc_khz = kvm_tsc_khz, .tsc_begin = kvm_tsc_begin, .begin = kvm_begin, .put = kvm_put, .can_run = kvm_can_run, .ram_changed = kvm_ram_changed, .get = kvm_get, .run = kvm_run, .kick = kvm_kick, .look = kvm_look, .controllers_put = kvm_controllers_put,
     .controllers_get = kvm_controllers_get,
     .break_at = kvm_break_at, .steps = kvm_steps, .dirty = kvm_dirty,
 };

@@ -67,6 +67,14 @@ static void end_with_error(struct vcpu *v)
     pthread_mutex_unlock(&v->machine->lock);
 }
 
+bool accel_begin(struct vcpu *v)
+{
+    bool ok = !v->machine->accel || ops(v)->begin(v->machine->accel, &v->cpu);
+    if (!ok)
+        end_with_error(v);
+    return ok;
+}
+
 bool accel_put(struct vcpu *v)
 {
     bool ok = is_detour(v) || put(v);

@@ -527,8 +527,9 @@ void *vcpu_thread(void *arg)
     stats_thread_begin(v);
     sample_begin(v);
     clock_timer_begin(v->machine);
-    while (v->machine->config.tier == TIER_KVM && accel_is_due(v) ? accel_loop(v) : vcpu_loop(v))
-        ;
+    bool goes_on = accel_begin(v);
+    while (goes_on)
+        goes_on = v->machine->config.tier == TIER_KVM && accel_is_due(v) ? accel_loop(v) : vcpu_loop(v);
     if (v->machine->check)
         check_finish(v->machine->check);
     clock_timer_end(v->machine);

@@ -381,6 +381,7 @@ uint64_t vcpu_icount_now(struct machine *);
 bool accel_loop(struct vcpu *);
 bool accel_is_due(const struct vcpu *);     /* the accelerator is to go on, and can: nothing is pending in the state */
 void accel_get(struct vcpu *);              /* the state is here again, if it was away */
+bool accel_begin(struct vcpu *);            /* before anything runs; false as of accel_put */
 bool accel_put(struct vcpu *);              /* the state is there, unless a tier is to go on for a while; false: it cannot be, and the machine ends */
 
 /* handover.c */

@@ -170,6 +170,7 @@ struct accel_ops {
     void (*free)(void *accel);                        /* NULL: nothing */
     uint64_t (*tsc_khz)(void *accel);                 /* at which the guest's TSC runs there: it is to run so everywhere */
     uint64_t (*tsc_begin)(void *accel);               /* what the guest's TSC is to begin with */
+    bool (*begin)(void *accel, struct x86_cpu *);     /* once, of a machine that has all, before the guest runs; false: as of put */
     bool (*put)(void *accel, struct x86_cpu *);       /* the guest goes on from this state.  False: it cannot, the reason was printed */
     bool (*can_run)(void *accel, const struct x86_state *); /* well enough; else a tier goes on until it can */
     void (*ram_changed)(void *accel);                 /* after `put`: others than the accelerator may have written to RAM since it ran last */

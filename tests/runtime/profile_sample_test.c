@@ -54,6 +54,7 @@ static void *fake_new(struct machine *m, struct x86_model *model, char *error, s
 static void fake_free(void *accel) { (void)accel; }
 static uint64_t fake_tsc_khz(void *accel) { (void)accel; return 1000000; }
 static uint64_t fake_tsc_begin(void *accel) { (void)accel; return 0; }
+static bool fake_begin(void *accel, struct x86_cpu *cpu) { (void)accel, (void)cpu; return true; }
 static bool fake_can_run(void *accel, const struct x86_state *s) { (void)accel, (void)s; return true; }
 static void fake_ram_changed(void *accel) { (void)accel; }
 static bool fake_put(void *accel, struct x86_cpu *cpu) { (void)accel; there = cpu->state; return true; }
@@ -90,7 +91,7 @@ static enum accel_left fake_run(void *accel, struct x86_cpu *cpu, unsigned wants
         usleep(1000);
     return ACCEL_KICKED;
 }
-static const struct accel_ops ops = {.name = "fake", .new = fake_new, .free = fake_free, .tsc_khz = fake_tsc_khz, .tsc_begin = fake_tsc_begin, .can_run = fake_can_run, .ram_changed = fake_ram_changed, .put = fake_put, .get = fake_get, .run = fake_run,
+static const struct accel_ops ops = {.name = "fake", .new = fake_new, .free = fake_free, .tsc_khz = fake_tsc_khz, .tsc_begin = fake_tsc_begin, .begin = fake_begin, .can_run = fake_can_run, .ram_changed = fake_ram_changed, .put = fake_put, .get = fake_get, .run = fake_run,
                                      .kick = fake_kick, .look = fake_look};
 
 /* --- What the profile says */
