@@ -81,8 +81,8 @@ static double measure_one(const struct bench *b, const char *const argv[])
 static void report_handover(struct bench *b, const char *guest, FILE *out)
 {
     char memory[16], options[HANDOVERS][40], text[8192], *at;
-    const char *argv[HANDOVERS + 24] = {b->tierce_path, "-m", memory, "-kernel", guest, "--tier=tcg", "-display", "none", "-serial", "null", "-monitor", "stdio", "--stats=json"};
-    unsigned n = 13;
+    const char *argv[HANDOVERS + 26] = {b->tierce_path, "-m", memory, "-kernel", guest, "-accel", "kvm,ring0=on", "--tier=tcg", "-display", "none", "-serial", "null", "-monitor", "stdio", "--stats=json"};
+    unsigned n = 15;
     snprintf(memory, sizeof memory, "%u", b->memory_mib);
     for (unsigned i = 0; i < HANDOVERS; i++) {
         snprintf(options[i], sizeof options[i], "--switch-to=%s@%ums", i % 2 ? "tcg" : "kvm", 100 + 10 * i);
