@@ -86,7 +86,6 @@ bool kvm_syscall_stays(struct kvm_host *); /* SYSCALL of ring 3 goes to its targ
 bool kvm_long_paging_only(struct kvm_host *);
 uint32_t kvm_cpuid_adds(struct kvm_host *); /* features of CPUID.1:ECX that a guest sees which was given none */
 bool kvm_shadows_tables(struct kvm_host *);
-bool kvm_tlb_flush(int vcpu); /* of the guest's TLB; false: KVM refuses */
 bool kvm_tsc_is_host(struct kvm_host *);   /* RDTSC of ring 3 reads the host's TSC, whatever the guest's is set to */
 
 struct kvm {

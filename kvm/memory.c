@@ -83,6 +83,18 @@ bool kvm_memory_update(struct kvm *k)
     return ok;
 }
 
+/* By a change of CR4, as the guest's own would do it (SDM 3A 4.10.4.1).  Not by KVM_SET_SREGS, which reads PDPTEs anew. */
+static void tlb_flush(struct kvm *k)
+{
+    bool ok = kvm_sregs_get(k);
+    for (unsigned i = 0; i < 2 && ok; i++) {
+        k->image.sregs.cr4 ^= X86_CR4_PGE;
+        ok = kvm_sregs_put(k);
+    }
+    if (!ok)
+        kvm_warn("the guest's TLB cannot be emptied: %s", strerror(errno));
+}
+
 /* The guest's tables may have changed without KVM: by a tier, the interpreter, a debugger, a restored state.  The guest's TLB is emptied for that.  A KVM without EPT
  * or NPT has tables of its own besides, and traps the guest's writes where it has made one of the guest's, but misses ours: all that it made is to go, which it
  * does when a slot goes. */
@@ -91,7 +103,7 @@ void kvm_ram_changed(void *accel)
     struct kvm *k = accel;
     const struct kvm_slot any = {FORGET_ADDRESS, PAGE, k->slots[0].host, false};
     if (!k->host.shadows_tables)
-        kvm_tlb_flush(k->vcpu);
+        tlb_flush(k);
     else if (k->slot_count && set(k, KVM_SLOTS, &any))
         set(k, KVM_SLOTS, NULL);
 }

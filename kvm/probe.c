@@ -24,7 +24,7 @@ static void page_tables(uint8_t *memory)
     memcpy(memory + TABLES + 0x2000 + 8, &entries[3], sizeof entries[3]);
 }
 
-static bool long_mode(int vcpu, bool user)
+static bool long_mode(int vcpu, bool user, uint64_t cr4)
 {
     const struct kvm_segment data = {.limit = 0xffffffff, .selector = user ? 0x2b : 0x18, .type = 3, .present = 1, .dpl = user ? 3 : 0, .db = 1, .s = 1, .g = 1};
     struct kvm_segment code = data;
@@ -39,7 +39,7 @@ static bool long_mode(int vcpu, bool user)
     s.ds = s.es = s.fs = s.gs = s.ss = data;
     s.cr0 = X86_CR0_PE | X86_CR0_NE | X86_CR0_ET | X86_CR0_PG;
     s.cr3 = TABLES;
-    s.cr4 = X86_CR4_PAE | X86_CR4_OSFXSR;
+    s.cr4 = X86_CR4_PAE | X86_CR4_OSFXSR | cr4;
     s.efer = X86_EFER_LME | X86_EFER_LMA | X86_EFER_SCE;
     uint64_t base = user ? USER : 0;
     struct kvm_regs r = {.rip = base + CODE, .rsi = base + DATA, .rsp = base + DATA, .rflags = 2};
@@ -72,7 +72,7 @@ static bool begin(struct trial *t, struct kvm_host *h, bool user, const void *co
     page_tables(t->memory);
     memcpy(t->memory + CODE, code, size);
     t->memory[CODE + size] = HLT;
-    return t->run != MAP_FAILED && !ioctl(t->vm, KVM_SET_USER_MEMORY_REGION, &region) && !ioctl(t->vcpu, KVM_SET_CPUID2, h->cpuid) && long_mode(t->vcpu, user);
+    return t->run != MAP_FAILED && !ioctl(t->vm, KVM_SET_USER_MEMORY_REGION, &region) && !ioctl(t->vcpu, KVM_SET_CPUID2, h->cpuid) && long_mode(t->vcpu, user, 0);
 }
 
 static enum trial_end go(struct trial *t)
@@ -126,19 +126,6 @@ bool kvm_long_paging_only(struct kvm_host *h)
     return dropped;
 }
 
-/* By a write of CR4 that changes it, as the guest's own would (SDM 3A 4.10.4.1). */
-bool kvm_tlb_flush(int vcpu)
-{
-    struct kvm_sregs s;
-    if (ioctl(vcpu, KVM_GET_SREGS, &s))
-        return false;
-    s.cr4 ^= X86_CR4_PGE;
-    if (ioctl(vcpu, KVM_SET_SREGS, &s))
-        return false;
-    s.cr4 ^= X86_CR4_PGE;
-    return !ioctl(vcpu, KVM_SET_SREGS, &s);
-}
-
 /* What ring 3 reads at an address, once its page table, which is changed from outside, leads to one page and then to the other. */
 bool kvm_shadows_tables(struct kvm_host *h)
 {
@@ -155,7 +142,7 @@ bool kvm_shadows_tables(struct kvm_host *h)
         const uint64_t to_page = (PAGES + 0x1000 * i) | PRESENT | RING3;
         memcpy(t.memory + TABLE, &to_page, sizeof to_page);
         t.memory[PAGES + 0x1000 * i] = (uint8_t)(i + 1);
-        ok = long_mode(t.vcpu, true) && kvm_tlb_flush(t.vcpu) && go(&t) == TRIAL_SHUT_DOWN && !ioctl(t.vcpu, KVM_GET_REGS, &r[i]);
+        ok = long_mode(t.vcpu, true, i ? X86_CR4_PGE : 0) /* which empties the TLB */ && go(&t) == TRIAL_SHUT_DOWN && !ioctl(t.vcpu, KVM_GET_REGS, &r[i]);
     }
     end(&t);
     return ok && r[1].rax == r[0].rax;
