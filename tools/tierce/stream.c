@@ -296,6 +296,8 @@ static size_t put(const struct stream *s, const uint8_t *p, size_t size)
 
 static void put_waiting(struct stream *s)
 {
+    if (!s->waiting_size)
+        return;
     size_t n = s->out >= 0 ? put(s, s->waiting + s->waiting_at, s->waiting_size) : s->waiting_size;
     s->waiting_size -= n;
     s->waiting_at = s->waiting_size ? s->waiting_at + n : 0;
@@ -305,7 +307,8 @@ static void keep(struct stream *s, const uint8_t *bytes, size_t size)
 {
     if (s->waiting_size + size > KEPT)
         return;
-    memmove(s->waiting, s->waiting + s->waiting_at, s->waiting_at ? s->waiting_size : 0);
+    if (s->waiting_at)
+        memmove(s->waiting, s->waiting + s->waiting_at, s->waiting_size);
     s->waiting_at = 0;
     if (s->waiting_size + size > s->waiting_room) {
         size_t room = 2 * (s->waiting_size + size);
