@@ -154,7 +154,7 @@ static void bus_mode_changed(struct x86_cpu *cpu)
     struct machine *m = machine_of(cpu);
     tb_mode_changed(vcpu_of(cpu));
     softmmu_mode(vcpu_of(cpu));
-    if ((s->eflags & 1 << 9 && atomic_load(&m->interrupt_level)) || (s->nmi_pending && !s->nmi_masked))
+    if ((s->eflags & 1 << 9 && atomic_load(&m->interrupt_level)) || (s->nmi_pending && !s->nmi_masked) || (m->config.tier == TIER_KVM && accel_is_due(vcpu_of(cpu))))
         __atomic_store_n(&s->stop, 1, __ATOMIC_SEQ_CST);
 }
 static void bus_shutdown(struct x86_cpu *cpu)
