@@ -30,7 +30,7 @@ static bool hide(struct kvm *k, struct kvm_sregs2 *s)
 
 /* User code alone, and of that what the host's CPU does as the guest's would: it knows neither the guest's CR0.EM and TS nor its CR4 and EFER.SCE, traps of TF and DR7
  * come to other places, and KVM loses NT on SYSCALL.  Ring 0, in KVM's emulator, is slower there than in any tier and differs in many things, and is KVM's only where it is asked for; where
- * the guest loads its IDT there, that is hidden from the next exit on. */
+ * the guest loads its IDT there, that is hidden some exits later. */
 bool kvm_can_run(void *accel, const struct x86_state *s)
 {
     const struct kvm *k = accel;
@@ -60,10 +60,11 @@ void kvm_catch_got(struct kvm *k, const struct x86_state *s)
         k->image.sregs.idt.limit = (uint16_t)s->idtr_limit;
 }
 
-/* The guest has come to protected mode, or loaded its IDTR, without an exit. */
+/* The guest has come to protected mode, or loaded its IDTR, without an exit.  To look costs half of what an exit does. */
+enum { LOOK_EACH = 256 };
 bool kvm_catch_again(struct kvm *k, struct x86_state *s)
 {
-    if (!k->catches || !k->has_ring0)
+    if (!k->catches || !k->has_ring0 || k->runs++ % LOOK_EACH)
         return true;
     if (!kvm_sregs_get(k))
         return false;

@@ -110,6 +110,7 @@ struct kvm {
     bool has_thread; pthread_t thread; /* the vCPU's */
     struct x86_cpu *cpu;
     bool has_ring0;                 /* of those that catch: KVM runs that too */
+    unsigned runs;                  /* as catch.c counts them */
     bool catches, caught;           /* catch.c: exceptions and interrupts are not KVM's to deliver; its IDT is empty for that */
     struct kvm_image image;
 };
