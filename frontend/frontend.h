@@ -165,7 +165,8 @@ void x86_raise_error(struct x86_cpu *, unsigned vector, uint32_t error);
 void x86_deliver_fault(struct x86_cpu *);   /* delivers the pending fault; double and triple faults included */
 void x86_deliver_interrupt(struct x86_cpu *, unsigned vector); /* external; wakes from HLT */
 void x86_deliver_nmi(struct x86_cpu *);
-void x86_debug_trap(struct x86_cpu *, uint64_t dr6); /* after an instruction: #DB for single-step (bit 14) or data breakpoints */
+#define X86_DR6_BS (1u << 14)
+void x86_debug_trap(struct x86_cpu *, uint64_t dr6); /* after an instruction: #DB for single-step (BS) or data breakpoints */
 #define X86_DEBUG_NO_STEP (1ull << 63) /* in state.debug_hits: no single-step trap after this instruction (INT n, SYSCALL) */
 
 /* Data breakpoints: to be called for each access in X86_MODE_DEBUG; pends #DB (a trap) on a hit. */

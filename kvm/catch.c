@@ -18,16 +18,6 @@ void kvm_catch_begin(struct kvm *k)
         kvm_warn("the host's KVM runs SYSCALL and INT n of user code wrongly, which with kernel-irqchip=on is not made up for");
 }
 
-#define DR6_BS (1u << 14)
-
-static bool hide(struct kvm *k, struct kvm_sregs2 *s)
-{
-    k->caught = k->catches && s->cr0 & X86_CR0_PE;
-    if (k->caught)
-        s->idt.limit = 0;
-    return k->caught;
-}
-
 /* User code alone, and of that what the host's CPU does as the guest's would: it knows neither the guest's CR0.EM and TS nor its CR4 and EFER.SCE, traps of TF and DR7
  * come to other places, and KVM loses NT on SYSCALL.  Ring 0, in KVM's emulator, is slower there than in any tier and differs in many things, and is KVM's only where it is asked for; where
  * the guest loads its IDT there, that is hidden some exits later. */
@@ -46,7 +36,12 @@ bool kvm_can_run(void *accel, const struct x86_state *s)
            (s->cr4 & (X86_CR4_OSFXSR | X86_CR4_TSD)) == X86_CR4_OSFXSR;
 }
 
-void kvm_catch_put(struct kvm *k) { hide(k, &k->image.sregs); }
+void kvm_catch_put(struct kvm *k)
+{
+    k->caught = k->catches && k->image.sregs.cr0 & X86_CR0_PE;
+    if (k->caught)
+        k->image.sregs.idt.limit = 0;
+}
 
 /* The guest's own LIDT has made another base, or a limit. */
 static bool is_hidden(const struct kvm *k, const struct kvm_dtable *idt, const struct x86_state *s)
@@ -75,7 +70,8 @@ bool kvm_catch_again(struct kvm *k, struct x86_state *s)
         return false;
     s->idtr_base = k->image.sregs.idt.base;
     s->idtr_limit = k->image.sregs.idt.limit;
-    return !hide(k, &k->image.sregs) || kvm_sregs_put(k);
+    kvm_catch_put(k);
+    return !k->caught || kvm_sregs_put(k);
 }
 
 /* Exceptions that are traps have RIP behind their instruction; of those here INT3, INTO and INT n of their vectors have no other way to come. */
@@ -100,7 +96,7 @@ void kvm_trap_undo(struct kvm *k, struct x86_cpu *cpu)
     unsigned vector = k->image.events.exception.nr, length = trap_length(before, vector);
     s->rip -= length;
     if (vector == X86_DB && !length && s->eflags & X86_EFLAGS_TF)
-        x86_debug_trap(cpu, DR6_BS);
+        x86_debug_trap(cpu, X86_DR6_BS);
 }
 
 /* SYSCALL has set RIP, RCX, R11 and RFLAGS.  A jump of user code to the same place is none: there the interpreter raises the page fault. */

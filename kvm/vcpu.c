@@ -543,7 +543,7 @@ static void kvm_kick(void *accel)
         pthread_kill(k->thread, kick_signal());
 }
 
-/* By the debug registers, which are not the guest's no more for that time. */
+/* By the debug registers, which are the guest's no more for that time. */
 static void kvm_break_at(void *accel, const uint64_t *linear, unsigned count)
 {
     struct kvm *k = accel;

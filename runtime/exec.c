@@ -262,7 +262,6 @@ uint64_t vcpu_icount_now(struct machine *m)
 }
 
 /* --- Running */
-#define DR6_BS (1u << 14)
 /* What is due after an instruction that was run alone: the shadow ends, single-step traps (SDM 3B 17.3.1.4). */
 static void after_single(struct vcpu *v, uint32_t mode, enum ir_leave leave)
 {
@@ -281,7 +280,7 @@ static void after_single(struct vcpu *v, uint32_t mode, enum ir_leave leave)
         x86_mode_update(&v->cpu);
     }
     if (mode & X86_MODE_TF && !no_step)
-        hits |= DR6_BS;
+        hits |= X86_DR6_BS;
     if (hits)
         x86_debug_trap(&v->cpu, hits);
 }

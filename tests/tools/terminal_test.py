@@ -224,7 +224,7 @@ class Output(unittest.TestCase):
         with tempfile.TemporaryDirectory() as d:
             path, waits = os.path.join(d, "monitor"), os.path.join(d, "waits")
             out = ["-debugcon", "stdio", "-serial", "null"] if letter == "d" else ["-serial", "stdio", "-debugcon", "file:" + waits]
-            p = subprocess.Popen([TIERCE, "-device", "isa-debug-exit", "-kernel", guest("spew"), "-append", letter, "-monitor", "unix:%s,server,nowait" % path, *out, *args],
+            p = subprocess.Popen([TIERCE, *with_exit(("-kernel", guest("spew"), "-append", letter, "-monitor", "unix:%s,server,nowait" % path, *out, *args))],
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
             monitor = Socket(path)
             try:
@@ -265,7 +265,7 @@ class Output(unittest.TestCase):
 
     def test_slow_reader_gets_the_end(self):
         """What waits when the machine has ended is still written."""
-        p = subprocess.Popen([TIERCE, "-device", "isa-debug-exit", "-kernel", guest("talk"), "-nographic", "-append", "x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        p = subprocess.Popen([TIERCE, *with_exit(("-kernel", guest("talk"), "-nographic", "-append", "x"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         fcntl.fcntl(p.stdout.fileno(), 1031, 4096)  # F_SETPIPE_SZ
         p.stdin.write(b"0123456789" * 250 + b"q")
         p.stdin.flush()
